@@ -1,0 +1,83 @@
+"""Components: frozen dataclasses that are pytrees, and the checks their factories make."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+
+T = TypeVar("T")
+
+
+def static(**kwargs: Any) -> Any:
+    """Declares a dataclass field as structure: hashable, compared by value, a change recompiles."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(static, dataclasses.field))
+def component(cls: type[T]) -> type[T]:
+    """Makes a class a frozen dataclass registered as a pytree.
+
+    Fields are leaves (numbers, arrays, other components), so a changed value never recompiles and a
+    sweep is a `vmap` over the component; fields made by `static()` are structure.
+
+    Example:
+        >>> @component
+        ... class Scale:
+        ...     factor: float
+        ...     axis: int = static(default=0)
+        >>> jax.tree.leaves(Scale(2.0))
+        [2.0]
+    """
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether a factory can look at the value: a tracer passes every check."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def check(name: str, value: Any, condition: Callable[[Any], Any], requirement: str, remedy: str = "") -> None:
+    """Raises `ValueError("<name> <requirement>, got <value>; <remedy>")` unless a concrete value satisfies the condition.
+
+    Args:
+        name: the argument's name as the caller wrote it.
+        value: a number or array; tracers are not looked at.
+        condition: tells whether the value is good.
+        requirement: what must hold, as in "must lie in [0, 1)".
+        remedy: what to do instead, if there is something.
+    """
+    if not is_concrete(value):
+        return
+    try:
+        good = bool(condition(value))
+    except (TypeError, ValueError):
+        good = False
+    if not good:
+        raise ValueError(f"{name} {requirement}, got {value!r}" + (f"; {remedy}" if remedy else ""))
+
+
+def check_count(name: str, value: Any, minimum: int = 1, remedy: str = "") -> None:
+    """Raises unless the value is an integer of at least `minimum` (a Python or NumPy integer, not a bool)."""
+    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
+    check(name, value, lambda v: is_integer and v >= minimum, f"must be an integer >= {minimum}", remedy)
+
+
+def check_range(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False,
+    open_high: bool = False, remedy: str = "",
+) -> None:  # fmt: skip
+    """Raises unless a concrete scalar lies between the bounds; NaN never does."""
+    left, right = ("(" if open_low or low == -math.inf else "["), (")" if open_high or high == math.inf else "]")
+
+    def inside(v: Any) -> bool:
+        v = float(v)
+        return (v > low if open_low else v >= low) and (v < high if open_high else v <= high)
+
+    check(name, value, inside, f"must lie in {left}{low:g}, {high:g}{right}", remedy)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises unless the value is one of the names."""
+    check(name, value, lambda v: v in choices, "must be one of " + ", ".join(map(repr, choices)))

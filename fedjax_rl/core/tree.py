@@ -1,0 +1,91 @@
+"""Pytree arithmetic that JAX does not bring."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+PyTree = Any
+
+
+def take(tree: PyTree, index: Any) -> PyTree:
+    """Indexes the leading axis of every leaf."""
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def replicate(tree: PyTree, num: int) -> PyTree:
+    """Gives every leaf a new leading axis of `num` equal slices."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *jnp.shape(x))), tree)
+
+
+def where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """Selects leaf by leaf; `condition` of shape [*lead] broadcasts over the trailing axes of every leaf."""
+
+    def select(x: Any, y: Any) -> jax.Array:
+        expanded = jnp.reshape(condition, jnp.shape(condition) + (1,) * (jnp.ndim(x) - jnp.ndim(condition)))
+        return jnp.where(expanded, x, y)
+
+    return jax.tree.map(select, yes, no)
+
+
+def zeros_like(tree: PyTree) -> PyTree:
+    """Zero arrays of the shapes and dtypes of the leaves (arrays or `ShapeDtypeStruct`s)."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)
+
+
+def add(x: PyTree, y: PyTree) -> PyTree:
+    """x + y, leaf by leaf."""
+    return jax.tree.map(jnp.add, x, y)
+
+
+def subtract(x: PyTree, y: PyTree) -> PyTree:
+    """x - y, leaf by leaf."""
+    return jax.tree.map(jnp.subtract, x, y)
+
+
+def scale(factor: Any, tree: PyTree) -> PyTree:
+    """factor * x for every leaf x, in the leaf's own dtype."""
+    return jax.tree.map(lambda x: x * jnp.asarray(factor, x.dtype), tree)
+
+
+def norm(tree: PyTree) -> jax.Array:
+    """The Euclidean norm of all leaves together, f32[] (f64[] for float64 leaves)."""
+    return jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in jax.tree.leaves(tree)), start=jnp.zeros(())))
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """bool[]: no floating leaf holds a NaN or an infinity."""
+    floating = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in floating])) if floating else jnp.bool_(True)
+
+
+def num_bits(tree: PyTree) -> int:
+    """Size of the raw arrays [bit]; leaves may be arrays or `ShapeDtypeStruct`s."""
+    return sum(8 * math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def strong(tree: PyTree) -> PyTree:
+    """The same values without weak types, so that a carried state keeps its avals from round to round."""
+
+    def convert(x: Any) -> jax.Array:
+        x = jnp.asarray(x)
+        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
+
+    return jax.tree.map(convert, tree)
+
+
+def weighted_sum(stack: PyTree, weight: jax.Array) -> PyTree:
+    """sum_m weight[m] stack[m] for leaves [M, ...]; integer leaves are summed as they are where the weight is positive.
+
+    Integers carry residues (secure aggregation), whose sum must wrap and must not be scaled.
+    """
+
+    def add_up(x: jax.Array) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jnp.inexact):
+            return jnp.tensordot(weight.astype(x.dtype), x, 1)
+        present = jnp.reshape(weight > 0, weight.shape + (1,) * (x.ndim - 1))
+        return jnp.sum(jnp.where(present, x, jnp.zeros((), x.dtype)), 0, dtype=x.dtype)
+
+    return jax.tree.map(add_up, stack)
