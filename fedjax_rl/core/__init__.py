@@ -1,0 +1,45 @@
+"""The six roles of a federated round, and what composes and runs them."""
+
+from . import tree
+from ._agent_map import Fold as Fold
+from ._agent_map import agent_map as agent_map
+from ._agent_map import few_agents_at_a_time as few_agents_at_a_time
+from ._component import check as check
+from ._component import check_choice as check_choice
+from ._component import check_count as check_count
+from ._component import check_range as check_range
+from ._component import component as component
+from ._component import is_concrete as is_concrete
+from ._component import static as static
+from ._metrics import Mean as Mean
+from ._metrics import Metrics as Metrics
+from ._metrics import Sum as Sum
+from ._neutral import Everyone as Everyone
+from ._neutral import Star as Star
+from ._neutral import everyone as everyone
+from ._neutral import star as star
+from ._roles import Aggregator as Aggregator
+from ._roles import Cohort as Cohort
+from ._roles import EnvFamily as EnvFamily
+from ._roles import Envelope as Envelope
+from ._roles import Header as Header
+from ._roles import Learner as Learner
+from ._roles import Mail as Mail
+from ._roles import Node as Node
+from ._roles import NodeState as NodeState
+from ._roles import Participation as Participation
+from ._roles import Places as Places
+from ._roles import Received as Received
+from ._roles import Topology as Topology
+from ._roles import Total as Total
+from ._roles import Transform as Transform
+from ._roles import TransformState as TransformState
+from ._roles import add_up as add_up
+from ._roles import seal as seal
+from ._round import Round as Round
+from ._round import RoundState as RoundState
+from ._round import make_round as make_round
+from ._run import compile_rounds as compile_rounds
+from ._run import init_seeds as init_seeds
+from ._run import make_mesh as make_mesh
+from ._run import run as run

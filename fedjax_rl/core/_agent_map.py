@@ -1,0 +1,126 @@
+"""The only place that lays agents out: vmap, chunks of vmap, shards of chunks of vmap."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+
+PyTree = Any
+
+
+class Fold(NamedTuple):
+    """A sum over agents that `agent_map` accumulates chunk by chunk instead of stacking its terms."""
+
+    zero: PyTree  # shapes and dtypes of the sum, arrays or `ShapeDtypeStruct`s
+    add: Callable[[PyTree, PyTree, PyTree, jax.Array], PyTree]  # (common, sum, terms [C, ...], valid bool[C]) -> sum
+
+
+def agent_map(
+    f: Callable[..., tuple[PyTree, PyTree]],
+    common: PyTree,
+    xs: PyTree,
+    *,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+    fold: Fold | None = None,
+) -> tuple[PyTree, PyTree]:
+    """Runs `f(common, *x) -> (kept, terms)` for every agent: shards over devices, chunks in a loop, `vmap` inside.
+
+    The result does not depend on the layout, up to the order of the floating sums in `fold`.
+
+    Args:
+        f: the work of ONE agent.
+        common: what all agents share; an explicit argument because a closure does not cross `shard_map`.
+        xs: a tuple of pytrees with leaves [N, ...], one slice per agent.
+        chunk_size: agents per `vmap`; None: all at once. Smaller chunks keep temporaries in cache. A chunk of one
+            agent runs without `vmap`, so that `lax.cond` stays a branch.
+        mesh: devices along the axis "agents"; None: no sharding.
+        fold: sums the terms; None: the terms are stacked.
+
+    Returns:
+        kept with leaves [N, ...], and the folded sum (or the terms [N, ...] without `fold`).
+    """
+    num = jax.tree.leaves(xs)[0].shape[0]
+    devices = 1 if mesh is None else mesh.shape["agents"]
+    if num < devices:  # one arrival does not need a mesh
+        mesh, devices = None, 1
+    per_device = -(-num // devices)
+    chunks = -(-per_device // min(chunk_size or per_device, per_device))
+    size = -(-per_device // chunks)  # even chunks: one trace serves all, at most chunks - 1 padding slots per device
+    total = size * chunks * devices
+    valid = jnp.arange(total) < num
+    if total != num:
+        xs = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], total - num, axis=0)]), xs)
+
+    def one_chunk(common: PyTree, carry: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
+        if size == 1:
+            out = f(common, *jax.tree.map(lambda x: x[0], xs))
+            kept, terms = jax.tree.map(lambda x: jnp.asarray(x)[None], out)
+        else:
+            kept, terms = jax.vmap(lambda x: f(common, *x))(xs)
+        return (carry, (kept, terms)) if fold is None else (fold.add(common, carry, terms, valid), (kept, None))
+
+    def one_device(common: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
+        zero = None if fold is None else jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), fold.zero)
+        split = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), (valid, xs))
+        if chunks == 1:
+            carry, out = one_chunk(common, zero, *jax.tree.map(lambda x: x[0], split))
+        else:
+            carry, out = lax.scan(lambda carry, slot: one_chunk(common, carry, *slot), zero, split)
+            out = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), out)
+        kept, terms = out
+        if fold is None:
+            return kept, terms
+        return kept, carry if mesh is None else lax.psum(carry, "agents")
+
+    run = one_device
+    if mesh is not None:
+        out_specs = (P("agents"), P("agents") if fold is None else P())
+        run = jax.shard_map(
+            one_device, mesh=mesh, in_specs=(P(), P("agents"), P("agents")), out_specs=out_specs, check_vma=False
+        )
+    kept, terms = run(common, valid, xs)
+
+    def cut(tree: PyTree) -> PyTree:
+        return tree if total == num else jax.tree.map(lambda x: x[:num], tree)
+
+    return cut(kept), (cut(terms) if fold is None else terms)
+
+
+def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..., PyTree]:
+    """`f` (the work of one agent) such that any `vmap` runs it for `size` agents at a time, in a loop.
+
+    A gradient of one agent fits the cache, that of a whole chunk does not. The rule is recursive, so seeds x agents
+    stay cache-sized too. All inputs must be arguments of `f` (no closure over tracers). No reverse mode through it.
+    """
+    g = jax.custom_batching.custom_vmap(f)
+
+    @g.def_vmap
+    def rule(axis_size: int, in_batched: list[PyTree], *args: PyTree) -> tuple[PyTree, PyTree]:
+        leaves, tree = jax.tree.flatten(args)
+        batched = jax.tree.leaves(in_batched)
+
+        def call(h: Callable[..., PyTree]) -> Callable[[list[jax.Array]], PyTree]:
+            def with_mapped(mapped: list[jax.Array]) -> PyTree:
+                rest = iter(mapped)
+                return h(
+                    *jax.tree.unflatten(tree, [next(rest) if b else x for x, b in zip(leaves, batched, strict=True)])
+                )
+
+            return with_mapped
+
+        mapped = [x for x, b in zip(leaves, batched, strict=True) if b]
+        if size == 1:
+            out = lax.map(call(g), mapped)
+        elif size >= axis_size:
+            out = jax.vmap(call(f))(mapped)
+        else:
+            out = lax.map(call(f), mapped, batch_size=size)
+        return out, jax.tree.map(lambda _: True, out)
+
+    return g

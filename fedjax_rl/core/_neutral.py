@@ -1,0 +1,52 @@
+"""The neutral choices: everyone acts, and everyone meets at one server."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._component import component
+from ._roles import Cohort, Mail, Message, Node, NodeState, Participation, Places, Shared, Topology
+
+
+@component
+class Star(Topology):
+    """One server; every agent downloads its model and uploads to it."""
+
+    @property
+    def num_places(self) -> int:
+        return 1
+
+    def init(self, node: NodeState, message: Message, num_agents: int) -> Places:
+        return Places(node, ())
+
+    def pull(self, places: Places, agent: jax.Array) -> Shared:
+        return places.public.shared
+
+    def model(self, places: Places, agent: jax.Array) -> Shared:
+        return places.public.shared
+
+    def push(self, key: jax.Array, node: Node, places: Places, cohort: Cohort, mail: Mail) -> Places:
+        return places._replace(public=node.digest(key, places.public, mail.to(0)))
+
+
+@component
+class Everyone(Participation):
+    """All N agents act in every round; a round takes one unit of virtual time."""
+
+    def init(self, key: jax.Array, num_agents: int) -> Any:
+        return jnp.float32(0)
+
+    def sample(self, key: jax.Array, state: Any, num_agents: int) -> tuple[Any, Cohort]:
+        time = state + 1
+        return time, Cohort(None, jnp.ones(num_agents, bool), jnp.ones(num_agents), None, time)
+
+
+def star() -> Star:
+    """One server that all agents meet at."""
+    return Star()
+
+
+def everyone() -> Everyone:
+    """Full participation: all N agents act in every round."""
+    return Everyone()

@@ -1,0 +1,328 @@
+"""The six roles of a federated round and what travels between them. Authors write for ONE agent.
+
+Type names in signatures: `Physics` parameters of one agent's MDP, `Shared` what a meeting place keeps (parameters and
+server variables), `Download` what an agent receives, `Local` what an agent keeps to itself, `Message` what it uploads.
+All are pytrees; leaves are `[...]` for one agent and `[N, ...]` stacked.
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import tree
+from ._metrics import Metrics
+
+
+PyTree = Any
+Physics = Shared = Download = Local = Message = Any
+
+
+# ---------------------------------------------------------------- what travels
+
+
+class Cohort(NamedTuple):
+    """Who acts this round. Its size M is static, so the cost of a round follows M, not N."""
+
+    index: jax.Array | None  # i32[M] distinct agent ids; None = everyone, in order (M = N)
+    active: jax.Array  # bool[M] False = padding slot: that agent does not move
+    weight: jax.Array  # f32[M] >= 0
+    work: jax.Array | None  # i32[M] local steps each may do this round; None = as many as the learner wants
+    time: jax.Array  # f32[] virtual time at which the round closes [s]
+
+    def ids(self) -> jax.Array:
+        """i32[M] agent ids."""
+        return jnp.arange(self.active.shape[0], dtype=jnp.int32) if self.index is None else self.index
+
+    def take(self, stacked: PyTree) -> PyTree:
+        """The acting agents' slices: leaves [N, ...] -> [M, ...]."""
+        return stacked if self.index is None else tree.take(stacked, self.index)
+
+    def put(self, stacked: PyTree, new: PyTree) -> PyTree:
+        """Writes the acting agents' slices back: leaves [N, ...], [M, ...] -> [N, ...]."""
+        if self.index is None:
+            return new
+        return jax.tree.map(lambda x, y: x.at[self.index].set(y, unique_indices=True), stacked, new)
+
+
+class Header(NamedTuple):
+    """What a message says about itself; never transformed."""
+
+    version: jax.Array  # i32[] version of the model at departure
+    num_steps: jax.Array  # i32[] local steps done
+    num_samples: jax.Array  # f32[] environment steps behind the message
+    variance: jax.Array  # f32[] variance of the message per sample; NaN = not estimated
+
+
+class Envelope(NamedTuple):
+    """One agent's message under way, or M of them stacked."""
+
+    payload: Message
+    weight: jax.Array  # f32[] compares messages (its number of samples, say); 0 = lost or refused
+    bits: jax.Array  # f32[] uplink size [bit]
+    header: Header
+
+
+def seal(payload: Message, *, weight: Any = 1.0, num_steps: Any = 1, num_samples: Any = 1.0) -> Envelope:
+    """Wraps one agent's message; its size is that of the raw arrays until a transform shrinks it."""
+    header = Header(
+        jnp.int32(0), jnp.asarray(num_steps, jnp.int32), jnp.asarray(num_samples, jnp.float32), jnp.float32(jnp.nan)
+    )
+    return Envelope(payload, jnp.asarray(weight, jnp.float32), jnp.float32(tree.num_bits(payload)), header)
+
+
+class Total(NamedTuple):
+    """What a linear aggregator has added up."""
+
+    payload: Message  # sum of w x
+    weight: jax.Array  # f32[] sum of w
+    count: jax.Array  # i32[] messages with w > 0
+
+
+class Received(NamedTuple):
+    """How much arrived at a meeting place."""
+
+    weight: jax.Array  # f32[] sum of the weights
+    count: jax.Array  # i32[] messages
+    share: jax.Array  # f32[] messages / N
+
+
+class Mail(NamedTuple):
+    """The messages of a round on their way to the meeting places; only `Node.digest` opens it."""
+
+    envelopes: Envelope | None  # the stack [M, ...], or None when the sums were streamed
+    totals: Total | None  # per meeting place [K, ...], or None when the stack was built
+    address: jax.Array  # i32[M] meeting place of each message
+
+    def to(self, place: Any) -> "Mail":
+        """The part of the mail that one meeting place receives."""
+        if self.totals is not None:
+            return self._replace(totals=tree.take(self.totals, place))
+        envelopes = self.envelopes
+        assert envelopes is not None
+        weight = jnp.where(self.address == place, envelopes.weight, 0.0)
+        return self._replace(envelopes=envelopes._replace(weight=weight))
+
+
+# ---------------------------------------------------------------- the six roles
+
+
+class EnvFamily(abc.ABC):
+    """Many MDPs that share spaces and differ in physics."""
+
+    env: Any  # fedjax_rl.envs.Environment
+
+    @abc.abstractmethod
+    def sample(self, key: jax.Array, num_agents: int) -> Physics:
+        """Draws one physics per agent, leaves [N, ...]; agent i's must not depend on N."""
+
+    def sample_unseen(self, key: jax.Array, num_agents: int) -> Physics:
+        """Physics of agents that never train, leaves [N, ...]."""
+        return self.sample(jax.random.fold_in(key, 0x756E7365), num_agents)
+
+    @property
+    def num_agents(self) -> int | None:
+        """The number of training agents where the family fixes it (a table of machines), else None."""
+        return None
+
+    def worlds(self, physics: Physics) -> Physics:
+        """The single worlds behind a stack of physics, leaves [W, ...]; more than agents where an agent pools several."""
+        return physics
+
+    @property
+    def base(self) -> "EnvFamily":
+        """The family whose `env` plays the single `worlds`."""
+        return self
+
+
+class Learner(abc.ABC):
+    """Owns what a message means: `update` makes it, `merge` consumes it."""
+
+    personal: ClassVar[bool] = False  # whether `policy` depends on `local`
+
+    @abc.abstractmethod
+    def init_shared(self, key: jax.Array, env: Any) -> Shared:
+        """Parameters and server variables of a meeting place."""
+
+    @abc.abstractmethod
+    def init_local(self, key: jax.Array, env: Any, physics: Physics, shared: Shared) -> Local:
+        """What one agent keeps to itself."""
+
+    @abc.abstractmethod
+    def broadcast(self, shared: Shared) -> Download:
+        """What agents receive: no server moments."""
+
+    @abc.abstractmethod
+    def update(
+        self, key: jax.Array, env: Any, physics: Physics, download: Download, local: Local, work: jax.Array | None
+    ) -> tuple[Local, Envelope, Metrics]:
+        """One agent between two meetings."""
+
+    def settle(self, before: Local, after: Local, delivered: jax.Array) -> Local:
+        """Commits what depends on delivery; `before` is the state before the round."""
+        del before, delivered
+        return after
+
+    @abc.abstractmethod
+    def merge(self, key: jax.Array, env: Any, shared: Shared, message: Message, received: Received) -> Shared:
+        """A meeting place digests one aggregated message."""
+
+    @abc.abstractmethod
+    def policy(self, shared: Shared, local: Local) -> PyTree:
+        """The parameters this agent acts with."""
+
+
+class Aggregator(abc.ABC):
+    """Many messages become one.
+
+    A linear aggregator is a function of the weighted sum, redefines `finish` and streams: the stack of M messages is
+    never built. Any other redefines `apply`. All-zero weights give a finite message (nothing received, nothing
+    merged: it is not used).
+    """
+
+    linear: ClassVar[bool] = False
+
+    def init(self, message: Message) -> PyTree:
+        """Carried state."""
+        del message
+        return ()
+
+    def finish(self, key: jax.Array, state: PyTree, total: Total) -> tuple[PyTree, Message]:
+        """Linear: divides the (decoded) sum."""
+        raise NotImplementedError(f"{type(self).__name__} is not linear")
+
+    def apply(self, key: jax.Array, state: PyTree, stack: Message, weight: jax.Array) -> tuple[PyTree, Message]:
+        """Leaves [M, ...] and f32[M] -> leaves [...]."""
+        if not self.linear:
+            raise NotImplementedError(f"{type(self).__name__} must define apply or be linear")
+        return self.finish(key, state, add_up(stack, weight))
+
+
+def add_up(stack: Message, weight: jax.Array) -> Total:
+    """The weighted sum of a stack of messages."""
+    return Total(tree.weighted_sum(stack, weight), jnp.sum(weight), jnp.sum(weight > 0, dtype=jnp.int32))
+
+
+class TransformState(NamedTuple):
+    """What a transform remembers outside the agents."""
+
+    wire: PyTree = ()  # the network or an adversary
+    node: PyTree = ()  # the receiver
+
+
+class Transform(abc.ABC):
+    """What happens to a message on its way. Every hook is the identity unless redefined."""
+
+    def init(self, message: Message) -> TransformState:
+        """Memory of the wire and of the receiver, given a zero message as this transform receives it."""
+        del message
+        return TransformState()
+
+    def init_agent(self, agent: jax.Array, message: Message) -> PyTree:
+        """One agent's memory (error feedback, last message sent)."""
+        del agent, message
+        return ()
+
+    def encode(self, key: jax.Array, agent: PyTree, envelope: Envelope, download: Download) -> tuple[PyTree, Envelope]:
+        """One agent, before the wire: clip, compress, lie, stay silent."""
+        del key, download
+        return agent, envelope
+
+    def exchange(self, key: jax.Array, wire: PyTree, cohort: Cohort, envelopes: Envelope) -> tuple[PyTree, Envelope]:
+        """All M messages on the wire: collusion, masking, loss."""
+        del key, cohort
+        return wire, envelopes
+
+    def decode(self, key: jax.Array, node: PyTree, total: Total, received: Received) -> tuple[PyTree, Total]:
+        """The receiver, on the sum before it is divided (or on the result of a non-linear rule), in reverse order."""
+        del key, received
+        return node, total
+
+    def settle(self, before: PyTree, after: PyTree, delivered: jax.Array) -> PyTree:
+        """An agent's memory commits on delivery."""
+        return tree.where(delivered, after, before)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether the messages must meet on the wire, which needs their stack."""
+        return type(self).exchange is not Transform.exchange
+
+
+class Participation(abc.ABC):
+    """Who acts, and when."""
+
+    def check(self, num_agents: int) -> None:
+        """Raises `ValueError` when the rule does not fit that many agents."""
+        del num_agents
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, num_agents: int) -> PyTree:
+        """Carried state."""
+
+    @abc.abstractmethod
+    def sample(self, key: jax.Array, state: PyTree, num_agents: int) -> tuple[PyTree, Cohort]:
+        """Draws the next cohort; its size is static."""
+
+    def observe(self, state: PyTree, cohort: Cohort, metrics: Metrics) -> PyTree:
+        """Learns what really happened; metrics with leaves [M]."""
+        del cohort, metrics
+        return state
+
+
+class NodeState(NamedTuple):
+    """State of a meeting place: server, edge server, peer."""
+
+    shared: Shared
+    aggregator: PyTree
+    decoders: tuple[PyTree, ...]  # the receiver's side of each transform
+
+
+class Node(NamedTuple):
+    """How a meeting place digests mail; built by the round."""
+
+    digest: Callable[[jax.Array, NodeState, Mail], NodeState]
+
+
+class Places(NamedTuple):
+    """Where models live."""
+
+    public: PyTree  # what every agent may look at
+    own: PyTree  # [N, ...] what belongs to one agent
+
+
+class Topology(abc.ABC):
+    """Where models live and who meets whom. In `pull`, `model` and `address`, `places.own` is one agent's slice."""
+
+    per_agent_models: ClassVar[bool] = False  # whether agents are evaluated with different models
+
+    @property
+    def num_places(self) -> int | None:
+        """Number of meeting places whose sums can be streamed; None: the stack of messages is needed."""
+        return None
+
+    def check(self, num_agents: int) -> None:
+        """Raises `ValueError` when the topology does not fit that many agents."""
+        del num_agents
+
+    @abc.abstractmethod
+    def init(self, node: NodeState, message: Message, num_agents: int) -> Places:
+        """Copies of one meeting place's first state."""
+
+    @abc.abstractmethod
+    def pull(self, places: Places, agent: jax.Array) -> Shared:
+        """What one agent downloads."""
+
+    @abc.abstractmethod
+    def model(self, places: Places, agent: jax.Array) -> Shared:
+        """What one agent is evaluated with."""
+
+    def address(self, places: Places, agent: jax.Array) -> jax.Array:
+        """i32[]: the meeting place of one agent."""
+        del places, agent
+        return jnp.int32(0)
+
+    @abc.abstractmethod
+    def push(self, key: jax.Array, node: Node, places: Places, cohort: Cohort, mail: Mail) -> Places:
+        """The mail reaches the meeting places."""

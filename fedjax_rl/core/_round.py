@@ -1,0 +1,407 @@
+"""One federated round, composed of six roles once, in Python, before tracing."""
+
+import inspect
+import os
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from . import _metrics as reports
+from . import tree
+from ._agent_map import Fold, agent_map
+from ._component import check_count, component, static
+from ._neutral import Everyone, Star
+from ._roles import (
+    Aggregator,
+    EnvFamily,
+    Envelope,
+    Learner,
+    Mail,
+    Node,
+    NodeState,
+    Participation,
+    Places,
+    Received,
+    Topology,
+    Total,
+    Transform,
+    add_up,
+)
+
+
+PyTree = Any
+
+
+class RoundState(NamedTuple):
+    """Everything a run carries from round to round."""
+
+    key: jax.Array
+    round: jax.Array  # i32[]
+    physics: PyTree  # [N, ...]
+    local: PyTree  # [N, ...]
+    memory: tuple[PyTree, ...]  # the transforms' agent memories, [N, ...] each
+    wire: tuple[PyTree, ...]
+    places: Places
+    who: PyTree
+
+
+@component
+class Round:
+    """A round is a component too: its numbers are leaves, so a changed learning rate never recompiles.
+
+    Build it with `make_round`.
+    """
+
+    family: EnvFamily
+    learner: Learner
+    aggregator: Aggregator
+    transforms: tuple[Transform, ...]
+    topology: Topology
+    participation: Participation
+    num_agents: int = static()
+    chunk_size: int | None = static(default=None)
+    mesh: Mesh | None = static(default=None)
+
+    @property
+    def env(self) -> Any:
+        """The environment all agents share the code of."""
+        return self.family.env
+
+    @property
+    def streams(self) -> bool:
+        """Whether messages are summed chunk by chunk, so that the stack of M messages is never built."""
+        summable = self.aggregator.linear and self.topology.num_places is not None
+        return summable and not any(t.exchanges for t in self.transforms)
+
+    @property
+    def per_agent_models(self) -> bool:
+        """Whether different agents act with different parameters."""
+        return self.topology.per_agent_models or self.learner.personal
+
+    # ------------------------------------------------------------ the three functions
+
+    def init(self, key: jax.Array) -> RoundState:
+        """The state before the first round."""
+        k_run, k_physics, k_shared, k_local, k_who = jax.random.split(key, 5)
+        physics = self.family.sample(k_physics, self.num_agents)
+        shared = self.learner.init_shared(k_shared, self.env)
+        agents = jnp.arange(self.num_agents, dtype=jnp.int32)
+
+        def first_local(common: PyTree, agent: jax.Array, physics: PyTree) -> tuple[PyTree, None]:
+            round_, key, shared = common
+            return round_.learner.init_local(jax.random.fold_in(key, agent), round_.env, physics, shared), None
+
+        local, _ = agent_map(
+            first_local, (self, k_local, shared), (agents, physics), chunk_size=self.chunk_size, mesh=self.mesh
+        )
+        messages = self._message_specs(shared, tree.take(physics, 0), tree.take(local, 0))
+        zeros = [tree.zeros_like(message) for message in messages]
+        states = [t.init(zero) for t, zero in zip(self.transforms, zeros, strict=False)]
+        memory = tuple(
+            jax.vmap(t.init_agent, (0, None))(agents, zero) for t, zero in zip(self.transforms, zeros, strict=False)
+        )
+        root = NodeState(shared, self.aggregator.init(zeros[-1]), tuple(s.node for s in states))
+        places = self.topology.init(root, zeros[-1], self.num_agents)
+        who = self.participation.init(k_who, self.num_agents)
+        wire = tuple(s.wire for s in states)
+        return tree.strong(RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who))
+
+    def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
+        """One round: the cohort acts, its messages travel, the meeting places digest them."""
+        k_who, k_agent, k_wire, k_node = jax.random.split(jax.random.fold_in(state.key, state.round), 4)
+        who, cohort = self.participation.sample(k_who, state.who, self.num_agents)
+        before = cohort.take((state.local, state.memory))
+        xs = (
+            (cohort.ids(), cohort.active, cohort.weight, cohort.work),
+            *cohort.take((state.physics, state.places.own)),
+            before,
+        )
+        spec = jax.eval_shape(_one_agent, (self, k_agent, state.places.public), *tree.take(xs, 0))[1]
+        num_places = self.topology.num_places or 1
+        fold = None
+        if self.streams:
+            zero = Total(spec[0].payload, jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32))
+            zero = jax.tree.map(lambda z: jax.ShapeDtypeStruct((num_places, *z.shape), z.dtype), zero)
+            fold = Fold(zero, _add_to_places)
+        kept, sent = agent_map(
+            _one_agent, (self, k_agent, state.places.public), xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
+        )
+        (local, memory), metrics = kept
+        wire = state.wire
+        if self.streams:
+            mail = Mail(None, sent, cohort.ids())
+        else:
+            envelopes, address = sent
+            wire, envelopes = self._exchange(k_wire, wire, cohort, envelopes)
+            if self._settles_late:
+                after = (local, memory)
+                local, memory = jax.vmap(self._settle)(before, after, cohort.active & (envelopes.weight > 0))
+            mail = Mail(envelopes, None, address)
+        places = self.topology.push(k_node, Node(self._digest), state.places, cohort, mail)
+        who = self.participation.observe(who, cohort, metrics)
+        new = RoundState(
+            state.key,
+            state.round + 1,
+            state.physics,
+            cohort.put(state.local, local),
+            cohort.put(state.memory, memory),
+            wire,
+            places,
+            who,
+        )
+        reduced = {name: reports.reduce(value) for name, value in metrics.items()}
+        return tree.strong(new), {**reduced, "virtual_time": cohort.time}
+
+    def policies(self, state: RoundState, index: jax.Array) -> PyTree:
+        """The parameters that the agents `index` i32[K] act with, leaves [K, ...]."""
+
+        def one(common: PyTree, agent: jax.Array, own: PyTree, local: PyTree) -> tuple[PyTree, None]:
+            round_, public = common
+            shared = round_.topology.model(Places(public, own), agent)
+            return round_.learner.policy(shared, local), None
+
+        xs = (index, *tree.take((state.places.own, state.local), index))
+        return agent_map(one, (self, state.places.public), xs, chunk_size=self.chunk_size)[0]
+
+    # ------------------------------------------------------------ parts
+
+    @property
+    def _settles_late(self) -> bool:
+        return any(t.exchanges for t in self.transforms)
+
+    def _settle(self, before: PyTree, after: PyTree, delivered: jax.Array) -> PyTree:
+        """Commits one agent's local state and memories."""
+        local = self.learner.settle(before[0], after[0], delivered)
+        memory = [t.settle(b, a, delivered) for t, b, a in zip(self.transforms, before[1], after[1], strict=True)]
+        return local, tuple(memory)
+
+    def _message_specs(self, shared: PyTree, physics: PyTree, local: PyTree) -> list[PyTree]:
+        """The message as the learner makes it and as each transform leaves it, as `ShapeDtypeStruct`s."""
+
+        def chain(key: jax.Array) -> list[PyTree]:
+            download = self.learner.broadcast(shared)
+            _, envelope, _ = self.learner.update(key, self.env, physics, download, local, None)
+            payloads = [envelope.payload]
+            for t in self.transforms:
+                memory = t.init_agent(jnp.int32(0), tree.zeros_like(envelope.payload))
+                _, envelope = t.encode(key, memory, envelope, download)
+                payloads.append(envelope.payload)
+            return payloads
+
+        return jax.eval_shape(chain, jax.random.key(0))
+
+    def _exchange(self, key: jax.Array, wire: tuple, cohort: Any, envelopes: Envelope) -> tuple[tuple, Envelope]:
+        states = list(wire)
+        for i, t in enumerate(self.transforms):
+            states[i], envelopes = t.exchange(jax.random.fold_in(key, i), states[i], cohort, envelopes)
+        return tuple(states), envelopes
+
+    def _digest(self, key: jax.Array, state: NodeState, mail: Mail) -> NodeState:
+        """A meeting place digests its mail; nothing received, nothing merged."""
+        k_aggregate, k_merge, k_decode = jax.random.split(key, 3)
+        aggregator_state, decoders = state.aggregator, list(state.decoders)
+
+        def decode(total: Total) -> Total:
+            for i in reversed(range(len(self.transforms))):  # the receiver undoes the last stage first
+                k_stage = jax.random.fold_in(k_decode, i)
+                decoders[i], total = self.transforms[i].decode(k_stage, decoders[i], total, received)
+            return total
+
+        if mail.totals is not None:
+            total = mail.totals
+        else:
+            assert mail.envelopes is not None
+            weight = mail.envelopes.weight
+            if self.aggregator.linear:
+                total = add_up(mail.envelopes.payload, weight)
+            else:
+                aggregator_state, message = self.aggregator.apply(
+                    k_aggregate, aggregator_state, mail.envelopes.payload, weight
+                )
+                total = Total(message, jnp.sum(weight), jnp.sum(weight > 0, dtype=jnp.int32))
+        received = Received(total.weight, total.count, total.count / self.num_agents)
+        total = decode(total)
+        message = total.payload
+        if self.aggregator.linear:
+            aggregator_state, message = self.aggregator.finish(k_aggregate, aggregator_state, total)
+        shared = self.learner.merge(k_merge, self.env, state.shared, message, received)
+        new = NodeState(shared, aggregator_state, tuple(decoders))
+        return tree.where(received.count > 0, new, state)
+
+
+def _one_agent(
+    common: PyTree, slot: PyTree, physics: PyTree, own: PyTree, before: PyTree
+) -> tuple[tuple[PyTree, PyTree], tuple[Envelope, jax.Array]]:
+    """What one agent does in a round: download, learn, encode, send. A non-finite agent stays as it was."""
+    round_, key, public = common
+    agent, active, weight, work = slot
+    key = jax.random.fold_in(key, agent)  # a function of the agent, never of its slot
+    places = Places(public, own)
+    download = round_.learner.broadcast(round_.topology.pull(places, agent))
+    local, envelope, metrics = round_.learner.update(
+        jax.random.fold_in(key, 0), round_.env, physics, download, before[0], work
+    )
+    finite = tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
+    memory = list(before[1])
+    for i, t in enumerate(round_.transforms):
+        memory[i], envelope = t.encode(jax.random.fold_in(key, 1 + i), memory[i], envelope, download)
+    if round_.transforms:
+        finite &= tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
+    sent = active & finite
+    envelope = envelope._replace(
+        payload=tree.where(sent, envelope.payload, tree.zeros_like(envelope.payload)),
+        weight=jnp.where(sent, envelope.weight * weight, 0.0),
+        bits=jnp.where(active, envelope.bits, 0.0),
+    )
+    after = tree.where(sent, (local, tuple(memory)), before)
+    if not round_._settles_late:
+        after = round_._settle(before, after, sent & (envelope.weight > 0))
+    metrics = {name: reports.mask(reports.as_metric(value), sent) for name, value in metrics.items()}
+    metrics |= {
+        "uplink_bits": reports.Sum(envelope.bits),
+        "downlink_bits": reports.Sum(jnp.where(active, jnp.float32(tree.num_bits(download)), 0.0)),
+        "nonfinite_messages": reports.Sum((active & ~finite).astype(jnp.int32)),
+        "agent_updates": reports.Sum(active.astype(jnp.int32)),
+    }
+    return (after, metrics), (envelope, round_.topology.address(places, agent))
+
+
+def _add_to_places(common: PyTree, total: Total, terms: tuple[Envelope, jax.Array], valid: jax.Array) -> Total:
+    """Adds a chunk of messages to the sums of their meeting places."""
+    envelopes, address = terms
+    weight = jnp.where(valid, envelopes.weight, 0.0)
+    num_places = total.weight.shape[0]
+    if num_places == 1:
+        part = tree.replicate(add_up(envelopes.payload, weight), 1)
+    else:
+        here = address[None] == jnp.arange(num_places)[:, None]
+        part = jax.vmap(lambda w: add_up(envelopes.payload, w))(jnp.where(here, weight[None], 0.0))
+    return tree.add(total, part)
+
+
+# ---------------------------------------------------------------- composition
+
+
+def make_round(
+    family: EnvFamily,
+    learner: Learner,
+    aggregator: Aggregator,
+    *,
+    num_agents: int,
+    transforms: tuple[Transform, ...] = (),
+    topology: Topology | None = None,
+    participation: Participation | None = None,
+    chunk_size: int | None = None,
+    mesh: Mesh | None = None,
+) -> Round:
+    """Composes a federated round.
+
+    Args:
+        family: the worlds.
+        learner: one agent between two meetings.
+        aggregator: many messages become one.
+        num_agents: N.
+        transforms: what happens to a message on its way, in order.
+        topology: where models live; None: one server (`star()`).
+        participation: who acts; None: everyone.
+        chunk_size: agents per `vmap`; None: all at once. Bounds the temporaries; the result does not depend on it.
+        mesh: devices along an axis named "agents"; None: one device.
+
+    Returns:
+        A `Round`: `init(key)`, `step(state)`, `policies(state, index)`.
+
+    Raises:
+        ValueError: a value is wrong or the combination cannot work; the text says which and what to do.
+
+    Example:
+        >>> import jax, optax
+        >>> from fedjax_rl import aggregators, envs, learners, make_round, policies, run
+        >>> family = envs.cartpole_family("packer-r")
+        >>> learner = learners.local_training(
+        ...     learners.actor_critic(policies.mlp_policy(family.env), num_envs=2, num_steps=8), optax.adam(1e-3))
+        >>> round_ = make_round(family, learner, aggregators.mean(), num_agents=3)
+        >>> state, history = run(round_, round_.init(jax.random.key(0)), num_rounds=2)
+        >>> history["env_steps"].tolist()
+        [48, 48]
+    """
+    check_count("num_agents", num_agents)
+    if chunk_size is not None:
+        check_count("chunk_size", chunk_size, remedy="use None for all agents at once")
+    topology = Star() if topology is None else topology
+    participation = Everyone() if participation is None else participation
+    roles = {
+        "family": (family, EnvFamily),
+        "learner": (learner, Learner),
+        "aggregator": (aggregator, Aggregator),
+        "topology": (topology, Topology),
+        "participation": (participation, Participation),
+    }
+    if not isinstance(transforms, tuple | list):
+        raise ValueError(f"transforms must be a tuple of transforms, got {transforms!r}; write (transform,)")
+    roles |= {f"transforms[{i}]": (t, Transform) for i, t in enumerate(transforms)}
+    for name, (value, role) in roles.items():
+        _check_role(name, value, role)
+    if mesh is not None and "agents" not in mesh.shape:
+        raise ValueError(f"mesh must have an axis named 'agents', got axes {tuple(mesh.shape)}; see make_mesh")
+    if family.num_agents not in (None, num_agents):
+        raise ValueError(
+            f"num_agents must be {family.num_agents}, the number of training agents this family fixes, got {num_agents}"
+        )
+    participation.check(num_agents)
+    topology.check(num_agents)
+    round_ = Round(
+        family, learner, aggregator, tuple(transforms), topology, participation, num_agents, chunk_size, mesh
+    )
+    _check_stack(round_)
+    return round_
+
+
+def _check_role(name: str, value: Any, role: type) -> None:
+    if isinstance(value, role):
+        return
+    kind = role.__name__
+    if inspect.isfunction(value):
+        raise ValueError(
+            f"{name} must be {_a(kind)}, got the function {value.__name__}; call it: {value.__name__}(...)"
+        )
+    raise ValueError(f"{name} must be {_a(kind)}, got {value!r}")
+
+
+def _a(noun: str) -> str:
+    return ("an " if noun[0] in "AEIOU" else "a ") + noun
+
+
+def _check_stack(round_: Round) -> None:
+    """Refuses a run whose stack of messages cannot fit into memory."""
+    if round_.streams:
+        return
+    key = jax.random.key(0)
+
+    def payload_and_slots(key: jax.Array) -> tuple[PyTree, jax.Array]:
+        physics = tree.take(round_.family.sample(key, round_.num_agents), 0)
+        shared = round_.learner.init_shared(key, round_.env)
+        local = round_.learner.init_local(key, round_.env, physics, shared)
+        specs = round_._message_specs(shared, physics, local)
+        who = round_.participation.init(key, round_.num_agents)
+        return tree.zeros_like(specs[-1]), round_.participation.sample(key, who, round_.num_agents)[1].active
+
+    payload, slots = jax.eval_shape(payload_and_slots, key)
+    needed = tree.num_bits(payload) // 8 * slots.shape[0]
+    available = _memory_bytes(round_.mesh)
+    if needed > available:
+        raise ValueError(
+            f"{type(round_.aggregator).__name__} with {type(round_.topology).__name__} needs the stack of all messages: "
+            f"{slots.shape[0]} x {tree.num_bits(payload) // 8:,} bytes = {needed / 2**30:.1f} GiB, and "
+            f"{available / 2**30:.1f} GiB are there; use a linear aggregator such as mean(), or a smaller cohort"
+        )
+
+
+def _memory_bytes(mesh: Mesh | None) -> int:
+    """Memory of the devices: the accelerators' own, or the host's, which all CPU devices share."""
+    devices = jax.local_devices()[:1] if mesh is None else list(mesh.devices.flat)
+    stats = devices[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"]) * len(devices)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
