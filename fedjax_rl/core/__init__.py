@@ -14,14 +14,15 @@ from ._component import static as static
 from ._metrics import Mean as Mean
 from ._metrics import Metrics as Metrics
 from ._metrics import Sum as Sum
+from ._metrics import as_metric as as_metric
 from ._neutral import Everyone as Everyone
 from ._neutral import Star as Star
 from ._neutral import everyone as everyone
 from ._neutral import star as star
 from ._roles import Aggregator as Aggregator
 from ._roles import Cohort as Cohort
-from ._roles import EnvFamily as EnvFamily
 from ._roles import Envelope as Envelope
+from ._roles import EnvFamily as EnvFamily
 from ._roles import Header as Header
 from ._roles import Learner as Learner
 from ._roles import Mail as Mail

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
+
 T = TypeVar("T")
 
 
@@ -39,7 +40,7 @@ def is_concrete(value: Any) -> bool:
 
 
 def check(name: str, value: Any, condition: Callable[[Any], Any], requirement: str, remedy: str = "") -> None:
-    """Raises `ValueError("<name> <requirement>, got <value>; <remedy>")` unless a concrete value satisfies the condition.
+    """Raises `ValueError("<name> <requirement>, got <value>; <remedy>")` unless a concrete value is good.
 
     Args:
         name: the argument's name as the caller wrote it.

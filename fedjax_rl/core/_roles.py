@@ -128,7 +128,7 @@ class EnvFamily(abc.ABC):
         return None
 
     def worlds(self, physics: Physics) -> Physics:
-        """The single worlds behind a stack of physics, leaves [W, ...]; more than agents where an agent pools several."""
+        """The single worlds behind a stack of physics, leaves [W, ...]; more than N where an agent pools several."""
         return physics
 
     @property
@@ -140,7 +140,10 @@ class EnvFamily(abc.ABC):
 class Learner(abc.ABC):
     """Owns what a message means: `update` makes it, `merge` consumes it."""
 
-    personal: ClassVar[bool] = False  # whether `policy` depends on `local`
+    @property
+    def personal(self) -> bool:
+        """Whether `policy` depends on `local`."""
+        return False
 
     @abc.abstractmethod
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
@@ -174,7 +177,7 @@ class Learner(abc.ABC):
         """The parameters this agent acts with."""
 
 
-class Aggregator(abc.ABC):
+class Aggregator(abc.ABC):  # noqa: B024 - apply or finish, by `linear`
     """Many messages become one.
 
     A linear aggregator is a function of the weighted sum, redefines `finish` and streams: the stack of M messages is
@@ -212,7 +215,7 @@ class TransformState(NamedTuple):
     node: PyTree = ()  # the receiver
 
 
-class Transform(abc.ABC):
+class Transform(abc.ABC):  # noqa: B024 - every hook has a meaningful default
     """What happens to a message on its way. Every hook is the identity unless redefined."""
 
     def init(self, message: Message) -> TransformState:
@@ -295,7 +298,10 @@ class Places(NamedTuple):
 class Topology(abc.ABC):
     """Where models live and who meets whom. In `pull`, `model` and `address`, `places.own` is one agent's slice."""
 
-    per_agent_models: ClassVar[bool] = False  # whether agents are evaluated with different models
+    @property
+    def per_agent_models(self) -> bool:
+        """Whether agents are evaluated with different models."""
+        return False
 
     @property
     def num_places(self) -> int | None:

@@ -15,8 +15,8 @@ from ._component import check_count, component, static
 from ._neutral import Everyone, Star
 from ._roles import (
     Aggregator,
-    EnvFamily,
     Envelope,
+    EnvFamily,
     Learner,
     Mail,
     Node,
@@ -392,8 +392,8 @@ def _check_stack(round_: Round) -> None:
     available = _memory_bytes(round_.mesh)
     if needed > available:
         raise ValueError(
-            f"{type(round_.aggregator).__name__} with {type(round_.topology).__name__} needs the stack of all messages: "
-            f"{slots.shape[0]} x {tree.num_bits(payload) // 8:,} bytes = {needed / 2**30:.1f} GiB, and "
+            f"{type(round_.aggregator).__name__} with {type(round_.topology).__name__} needs the stack of all "
+            f"messages: {slots.shape[0]} x {tree.num_bits(payload) // 8:,} bytes = {needed / 2**30:.1f} GiB, and "
             f"{available / 2**30:.1f} GiB are there; use a linear aggregator such as mean(), or a smaller cohort"
         )
 

@@ -20,7 +20,7 @@ History = dict[str, Any]
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh | None:
-    """A mesh over the first `num_devices` devices (None: all) along the axis "agents"; None where one device is left."""
+    """A mesh over the first `num_devices` devices (None: all) along the axis "agents"; None for a single device."""
     available = len(jax.devices())
     num_devices = available if num_devices is None else num_devices
     check_count("num_devices", num_devices)
@@ -99,7 +99,7 @@ def compile_rounds(
     return advance
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _jitted(backend: str) -> Any:
     # Full-width vectors are worth 20-25 % on AVX-512 machines, and XLA does not use them by itself.
     options = {"xla_cpu_prefer_vector_width": 512} if backend == "cpu" else None
