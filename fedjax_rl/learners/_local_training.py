@@ -1,0 +1,343 @@
+"""One agent between two meetings: objective x optimizer x corrections."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ..core import (
+    Envelope,
+    Learner,
+    Mean,
+    Metrics,
+    Received,
+    as_metric,
+    check_choice,
+    check_count,
+    component,
+    few_agents_at_a_time,
+    seal,
+    static,
+    tree,
+)
+from ._correction import Context, Correction, Trained
+from ._objective import Objective
+from ._optimizer import Optimizer, as_optimizer
+
+
+PyTree = Any
+
+
+class Shared(NamedTuple):
+    """What a meeting place keeps, and what agents download."""
+
+    params: PyTree
+    optimizer: PyTree  # the optimiser's state where it is averaged, or where the meeting place steps; else ()
+    corrections: tuple[PyTree, ...]
+
+
+class Local(NamedTuple):
+    """What an agent keeps to itself."""
+
+    objective: PyTree
+    optimizer: PyTree  # its own optimiser's state where it is kept; else ()
+    corrections: tuple[PyTree, ...]
+
+
+class Message(NamedTuple):
+    """What an agent uploads."""
+
+    params: PyTree  # trained parameters minus downloaded ones, or the gradient
+    optimizer: PyTree  # difference of the optimiser's state where it is averaged; else ()
+    corrections: tuple[PyTree, ...]
+
+
+class _Training(NamedTuple):
+    """What moves during local training."""
+
+    params: PyTree
+    optimizer: PyTree
+    objective: PyTree
+    corrections: tuple[PyTree, ...]
+
+
+@component
+class LocalTraining(Learner):
+    """Local steps on an objective; build it with `local_training`."""
+
+    objective: Objective
+    optimizer: Optimizer
+    corrections: tuple[Correction, ...]
+    num_local_steps: int = static()
+    num_epochs: int = static()
+    num_minibatches: int = static()
+    upload: str = static()
+    weight: str = static()
+    optimizer_state: str = static()
+
+    def init_shared(self, key: jax.Array, env: Any) -> Shared:
+        params = self.objective.init(key, env)
+        at_server = self.upload == "gradient" or self.optimizer_state == "average"
+        optimizer = self.optimizer.build().init(params) if at_server else ()
+        return Shared(params, optimizer, tuple(c.init_shared(params) for c in self.corrections))
+
+    def init_local(self, key: jax.Array, env: Any, physics: PyTree, shared: Shared) -> Local:
+        optimizer = self.optimizer.build().init(shared.params) if self.optimizer_state == "keep" else ()
+        corrections = tuple(c.init_local(shared.params) for c in self.corrections)
+        return Local(self.objective.init_local(key, env, physics), optimizer, corrections)
+
+    def broadcast(self, shared: Shared) -> Shared:
+        return shared if self.optimizer_state == "average" else shared._replace(optimizer=())
+
+    def update(
+        self, key: jax.Array, env: Any, physics: PyTree, download: Shared, local: Local, work: jax.Array | None
+    ) -> tuple[Local, Envelope, Metrics]:
+        start = {
+            "reset": lambda: self.optimizer.build().init(download.params),
+            "keep": lambda: local.optimizer,
+            "average": lambda: download.optimizer,
+        }
+        optimizer = () if self.upload == "gradient" else start[self.optimizer_state]()
+        training = _Training(download.params, optimizer, local.objective, local.corrections)
+
+        def local_step(training: _Training, step: Any) -> tuple[_Training, PyTree]:
+            after, report = self._local_step(jax.random.fold_in(key, step), env, physics, download, training)
+            if work is not None:
+                after, report = tree.where(step < work, (after, report), (training, tree.zeros_like(report)))
+            return after, report
+
+        if self.num_local_steps == 1:  # without a loop the parameters stay shared between agents while they play
+            training, report = local_step(training, 0)
+        else:
+            training, reports = jax.lax.scan(local_step, tree.strong(training), jnp.arange(self.num_local_steps))
+            report = jax.tree.map(lambda x: jnp.sum(x, 0), reports)
+        gradient, num_samples, num_steps, metrics = report
+        if self.upload == "gradient":
+            moved = gradient
+        else:
+            moved = tree.subtract(training.params, download.params)
+            metrics["drift"] = Mean(tree.norm(moved), jnp.ones(()))
+        averaged = self.optimizer_state == "average"
+        trained = Trained(moved, num_steps)
+        settled = [
+            c.message(own, shared, trained)
+            for c, own, shared in zip(self.corrections, training.corrections, download.corrections, strict=True)
+        ]
+        payload = Message(
+            moved,
+            _difference(training.optimizer, download.optimizer) if averaged else (),
+            tuple(extra for _, extra in settled),
+        )
+        new_local = Local(
+            training.objective,
+            training.optimizer if self.optimizer_state == "keep" else (),
+            tuple(own for own, _ in settled),
+        )
+        weight = num_samples if self.weight == "samples" else 1.0
+        return new_local, seal(payload, weight=weight, num_steps=num_steps, num_samples=num_samples), metrics
+
+    def settle(self, before: Local, after: Local, delivered: jax.Array) -> Local:
+        corrections = [
+            c.settle(b, a, delivered)
+            for c, b, a in zip(self.corrections, before.corrections, after.corrections, strict=True)
+        ]
+        return after._replace(corrections=tuple(corrections))
+
+    def merge(self, key: jax.Array, env: Any, shared: Shared, message: Message, received: Received) -> Shared:
+        optimizer = shared.optimizer
+        if self.upload == "gradient":
+            updates, optimizer = self.optimizer.build().update(message.params, optimizer, shared.params)
+            params = optax.apply_updates(shared.params, updates)
+        else:
+            params = tree.add(shared.params, message.params)
+            if self.optimizer_state == "average":
+                optimizer = _moved(optimizer, message.optimizer)
+        corrections = [
+            c.merge(own, extra, received)
+            for c, own, extra in zip(self.corrections, shared.corrections, message.corrections, strict=True)
+        ]
+        return Shared(params, optimizer, tuple(corrections))
+
+    def policy(self, shared: Shared, local: Local) -> PyTree:
+        return shared.params
+
+    # ------------------------------------------------------------ parts
+
+    def _local_step(
+        self, key: jax.Array, env: Any, physics: PyTree, download: Shared, training: _Training
+    ) -> tuple[_Training, PyTree]:
+        """Collects once, then descends."""
+        k_collect, k_fit, k_behaviour = jax.random.split(key, 3)
+        behaviour = training.params
+        for i, (c, own, shared) in enumerate(
+            zip(self.corrections, training.corrections, download.corrections, strict=True)
+        ):
+            behaviour = c.behaviour(jax.random.fold_in(k_behaviour, i), behaviour, download.params, shared, own)
+        collected = self.objective.collect(k_collect, env, physics, behaviour, training.objective)
+        training = training._replace(objective=collected.state)
+        group = _agents_per_gradient(collected.batch, training.params)
+        fit = few_agents_at_a_time(_fit, group)
+        (params, optimizer, corrections), gradient, report = fit(
+            self, k_fit, training, download.params, download.corrections, collected.batch
+        )
+        objective = self.objective.after_step(params, collected.state)
+        metrics = {name: as_metric(value) for name, value in collected.metrics.items()} | report
+        num_steps = jnp.int32(self.num_epochs * self.num_minibatches)
+        return (
+            _Training(params, optimizer, objective, corrections),
+            (gradient, collected.num_samples, num_steps, metrics),
+        )
+
+
+def _fit(
+    learner: LocalTraining, key: jax.Array, training: _Training, anchor: PyTree, shared: PyTree, batch: PyTree
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Epochs x minibatches of gradient steps on one batch of one agent.
+
+    Returns:
+        (params, optimiser state, corrections' memories), the gradient where that is what is uploaded, metrics.
+    """
+    size = jax.tree.leaves(batch)[0].shape[0]
+
+    def gradient_step(carry: PyTree, key: jax.Array, rows: PyTree) -> tuple[PyTree, PyTree]:
+        params, optimizer, memories = carry
+        k_loss, k_correction = jax.random.split(key)
+
+        def gradient_at(params: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
+            return jax.grad(learner.objective.loss, argnums=1, has_aux=True)(k_loss, params, training.objective, rows)
+
+        gradient, report = gradient_at(params)
+        memories = list(memories)
+        for i, c in enumerate(learner.corrections):
+            context = Context(
+                learner.objective, lambda p: gradient_at(p)[0], params, anchor, rows, shared[i], memories[i]
+            )
+            gradient, memories[i] = c.gradient(jax.random.fold_in(k_correction, i), gradient, context)
+        report = {name: as_metric(value) for name, value in report.items()}
+        if learner.upload == "gradient":
+            return (params, optimizer, tuple(memories)), (gradient, report)
+        updates, optimizer = learner.optimizer.build().update(gradient, optimizer, params)
+        return (optax.apply_updates(params, updates), optimizer, tuple(memories)), ((), report)
+
+    def epoch(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:
+        k_shuffle, k_step = jax.random.split(jax.random.fold_in(key, epoch))
+        order = jax.random.permutation(k_shuffle, size).reshape(learner.num_minibatches, -1)
+
+        def minibatch(carry: PyTree, slot: PyTree) -> tuple[PyTree, PyTree]:
+            index, rows = slot
+            return gradient_step(carry, jax.random.fold_in(k_step, index), tree.take(batch, rows))
+
+        return jax.lax.scan(minibatch, carry, (jnp.arange(learner.num_minibatches), order))
+
+    def whole(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:
+        return gradient_step(carry, jax.random.fold_in(key, epoch), batch)
+
+    carry = (training.params, training.optimizer, training.corrections)
+    if learner.num_epochs == learner.num_minibatches == 1:
+        carry, (gradient, report) = whole(carry, jnp.int32(0))
+        return carry, gradient, report
+    one_epoch = whole if learner.num_minibatches == 1 else epoch
+    carry, (gradient, reports) = jax.lax.scan(one_epoch, tree.strong(carry), jnp.arange(learner.num_epochs))
+    return carry, gradient, jax.tree.map(jnp.sum, reports)
+
+
+def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
+    """Agents whose gradients are taken together: as many as keep one hidden layer's activations near 1.5 MB."""
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    width = max(x.shape[-1] for x in jax.tree.leaves(params) if x.ndim)
+    return max(1, int(1.5e6 / (4 * rows * width)))
+
+
+def _difference(new: PyTree, old: PyTree) -> PyTree:
+    """new - old as floating numbers (a step counter too), so that it can be averaged."""
+
+    def subtract(x: jax.Array, y: jax.Array) -> jax.Array:
+        return x - y if jnp.issubdtype(x.dtype, jnp.inexact) else (x - y).astype(jnp.float32)
+
+    return jax.tree.map(subtract, new, old)
+
+
+def _moved(old: PyTree, difference: PyTree) -> PyTree:
+    """old + difference, counters rounded."""
+
+    def move(x: jax.Array, d: jax.Array) -> jax.Array:
+        return x + d if jnp.issubdtype(x.dtype, jnp.inexact) else x + jnp.round(d).astype(x.dtype)
+
+    return jax.tree.map(move, old, difference)
+
+
+def local_training(
+    objective: Objective,
+    optimizer: Optimizer | optax.GradientTransformation,
+    *,
+    num_local_steps: int = 1,
+    num_epochs: int = 1,
+    num_minibatches: int = 1,
+    corrections: tuple[Correction, ...] = (),
+    upload: str = "delta",
+    weight: str = "samples",
+    optimizer_state: str = "reset",
+) -> LocalTraining:
+    """The gradient learner: FedAvg with any objective, optimiser and corrections.
+
+    A local step collects once and then takes epochs x minibatches gradient steps. FedAvg is upload="delta": the
+    meeting place adds the average of theta_k - theta. FedSGD is upload="gradient": agents upload one gradient and the
+    optimiser steps at the meeting place.
+
+    Args:
+        objective: the local RL algorithm, such as `ppo(policy)`.
+        optimizer: `optimizer(optax.adam, learning_rate=1e-3)`, or `optax.adam(1e-3)` itself.
+        num_local_steps: collects per round.
+        num_epochs: passes over a batch.
+        num_minibatches: parts of a pass; must divide num_envs x num_steps.
+        corrections: what changes the local gradient, in order, such as `(proximal(0.1),)`.
+        upload: "delta" or "gradient".
+        weight: "samples" weighs a message by its environment steps (in CartPole these grow with the return, so it
+            favours agents that are already good); "uniform" weighs all alike.
+        optimizer_state: "reset" every round, "keep" with the agent, or "average" with the parameters.
+
+    Raises:
+        ValueError: a value is wrong, or the options exclude each other.
+
+    Reference: McMahan et al., "Communication-efficient learning of deep networks from decentralized data", AISTATS
+        2017, algorithm 1 (FedAvg and FedSGD).
+    """
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective must be an Objective, got {objective!r}; for example ppo(mlp_policy(family.env))")
+    check_count("num_local_steps", num_local_steps)
+    check_count("num_epochs", num_epochs)
+    check_count("num_minibatches", num_minibatches)
+    check_choice("upload", upload, ("delta", "gradient"))
+    check_choice("weight", weight, ("samples", "uniform"))
+    check_choice("optimizer_state", optimizer_state, ("reset", "keep", "average"))
+    for i, c in enumerate(corrections):
+        if not isinstance(c, Correction):
+            raise ValueError(f"corrections[{i}] must be a Correction, got {c!r}; for example proximal(0.1)")
+    if upload == "gradient":
+        if num_local_steps * num_epochs * num_minibatches != 1:
+            raise ValueError(
+                f"upload='gradient' takes one gradient per round, got num_local_steps={num_local_steps}, "
+                f"num_epochs={num_epochs}, num_minibatches={num_minibatches}; set them to 1 or use upload='delta'"
+            )
+        if optimizer_state != "reset":
+            raise ValueError(
+                f"optimizer_state must be 'reset' with upload='gradient', got {optimizer_state!r}: "
+                "the optimiser lives at the meeting place and keeps its state there"
+            )
+    if objective.batch_size is not None and objective.batch_size % num_minibatches:
+        raise ValueError(
+            f"num_minibatches must divide the {objective.batch_size} samples of a batch (num_envs x num_steps), "
+            f"got {num_minibatches}"
+        )
+    return LocalTraining(
+        objective,
+        as_optimizer(optimizer),
+        tuple(corrections),
+        num_local_steps,
+        num_epochs,
+        num_minibatches,
+        upload,
+        weight,
+        optimizer_state,
+    )

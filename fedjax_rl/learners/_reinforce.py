@@ -1,0 +1,105 @@
+"""REINFORCE and GPOMDP."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core import check_choice, check_range, component, static
+from ..policies import Policy
+from ..rl import discounted_returns, entropy_bonus, masked_mean, policy_gradient_loss, value_loss
+from ._objective import Collected, Objective
+from ._on_policy import Batch, OnPolicy, Play, check_discounting, make_batch, play
+
+
+PyTree = Any
+
+
+@component
+class Reinforce(OnPolicy):
+    """The likelihood-ratio policy gradient; build it with `reinforce`."""
+
+    play: Play
+    discount: Any
+    value_cost: Any
+    entropy_cost: Any
+    returns: str = static()
+    baseline: str = static()
+    normalize_by: str = static()
+
+    def collect(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: PyTree) -> Collected:
+        trajectory, values, state, metrics = self.play(key, env, physics, params, state)
+        to_go = discounted_returns(
+            trajectory.reward,
+            trajectory.terminated,
+            trajectory.truncated,
+            values.final_value,
+            jnp.zeros_like(values.last_value),
+            self.discount,
+        )
+        mask = trajectory.mask.astype(to_go.dtype)
+        score = to_go if self.returns == "to_go" else jnp.broadcast_to(to_go[0], to_go.shape)
+        if self.baseline == "average":
+            alive = jnp.sum(mask, 1, keepdims=True)
+            score = score - jnp.sum(score * mask, 1, keepdims=True) / jnp.maximum(alive, 1)
+        elif self.baseline == "value":
+            score = score - values.value
+        if self.normalize_by == "episodes":  # the loss divides by the samples: turn that into a mean over episodes
+            score = score * jnp.sum(mask) / score.shape[1]
+        batch = make_batch(trajectory, score, to_go)
+        return Collected(batch, state, metrics["env_steps"].total.astype(jnp.float32), metrics)
+
+    def loss(
+        self, key: jax.Array, params: PyTree, state: PyTree, batch: Batch
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        distribution, value = self.play.policy.apply(params, batch.observation)
+        policy_loss = policy_gradient_loss(distribution.log_prob(batch.action), batch.advantage, batch.mask)
+        entropy = entropy_bonus(distribution.entropy(), batch.mask)
+        total = policy_loss - self.entropy_cost * entropy
+        report = {"policy_loss": policy_loss, "entropy": entropy}
+        if self.baseline == "value":
+            critic_loss = value_loss(value, batch.target, batch.mask)
+            total, report = total + self.value_cost * critic_loss, report | {"value_loss": critic_loss}
+        return total, report | {"return_to_go": masked_mean(batch.target, batch.mask)}
+
+
+def reinforce(
+    policy: Policy,
+    *,
+    num_envs: int = 8,
+    num_steps: int = 500,
+    discount: float = 0.99,
+    returns: str = "to_go",
+    baseline: str = "average",
+    normalize_by: str = "steps",
+    value_cost: float = 0.5,
+    entropy_cost: float = 0.0,
+    episodes: str = "fresh",
+) -> Objective:
+    r"""REINFORCE / GPOMDP: the policy-gradient theorem on whole episodes.
+
+    grad J = E[sum_t grad log pi(a_t|s_t) (G_t - b_t)], G_t = sum_{t' >= t} gamma^{t'-t} r_{t'}.
+
+    Args:
+        policy: network and action distribution.
+        num_envs: episodes (E) per local step.
+        num_steps: longest episode (T); what is unfinished then is cut there, without bootstrap.
+        discount: gamma in [0, 1].
+        returns: "to_go" G_t at every step (GPOMDP), "total" G_0 at every step (REINFORCE).
+        baseline: "none"; "average" over the E episodes at the same step; "value" the critic, trained along.
+        normalize_by: "steps" divides by the number of steps (time average), "episodes" by the number of episodes (sum).
+        value_cost: weight of the critic's loss where baseline="value".
+        entropy_cost: weight of the entropy bonus.
+        episodes: "fresh" starts every local step with new episodes, as the estimator asks; "continue" keeps playing.
+
+    Reference: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
+        1992; Baxter and Bartlett, "Infinite-horizon policy-gradient estimation", 2001 (GPOMDP).
+    """
+    check_discounting(discount)
+    check_choice("returns", returns, ("to_go", "total"))
+    check_choice("baseline", baseline, ("none", "average", "value"))
+    check_choice("normalize_by", normalize_by, ("steps", "episodes"))
+    check_range("value_cost", value_cost, 0)
+    check_range("entropy_cost", entropy_cost, 0)
+    playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation=False)
+    return Reinforce(playing, discount, value_cost, entropy_cost, returns, baseline, normalize_by)

@@ -1,0 +1,82 @@
+"""FedOpt: the aggregated movement is a gradient for the server's own optimiser."""
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from ..core import Envelope, Learner, Metrics, Received, component, tree
+from ._optimizer import Optimizer, as_optimizer
+
+
+PyTree = Any
+
+
+class ServerShared(NamedTuple):
+    """The wrapped learner's variables and the server's moments."""
+
+    inner: PyTree
+    optimizer: PyTree
+
+    @property
+    def params(self) -> PyTree:
+        """The model's parameters."""
+        return self.inner.params
+
+
+@component
+class ServerOptimizer(Learner):
+    """Steps along the merged movement; build it with `server_optimizer`."""
+
+    learner: Learner
+    optimizer: Optimizer
+
+    @property
+    def personal(self) -> bool:
+        return self.learner.personal
+
+    def init_shared(self, key: jax.Array, env: Any) -> ServerShared:
+        inner = self.learner.init_shared(key, env)
+        return ServerShared(inner, self.optimizer.build().init(inner.params))
+
+    def init_local(self, key: jax.Array, env: Any, physics: PyTree, shared: ServerShared) -> PyTree:
+        return self.learner.init_local(key, env, physics, shared.inner)
+
+    def broadcast(self, shared: ServerShared) -> PyTree:
+        return self.learner.broadcast(shared.inner)
+
+    def update(
+        self, key: jax.Array, env: Any, physics: PyTree, download: PyTree, local: PyTree, work: jax.Array | None
+    ) -> tuple[PyTree, Envelope, Metrics]:
+        return self.learner.update(key, env, physics, download, local, work)
+
+    def settle(self, before: PyTree, after: PyTree, delivered: jax.Array) -> PyTree:
+        return self.learner.settle(before, after, delivered)
+
+    def merge(
+        self, key: jax.Array, env: Any, shared: ServerShared, message: PyTree, received: Received
+    ) -> ServerShared:
+        merged = self.learner.merge(key, env, shared.inner, message, received)
+        descent = tree.subtract(shared.params, merged.params)  # minus the movement: what an optimiser descends
+        updates, optimizer = self.optimizer.build().update(descent, shared.optimizer, shared.params)
+        return ServerShared(merged._replace(params=optax.apply_updates(shared.params, updates)), optimizer)
+
+    def policy(self, shared: ServerShared, local: PyTree) -> PyTree:
+        return self.learner.policy(shared.inner, local)
+
+
+def server_optimizer(learner: Learner, optimizer: Optimizer | optax.GradientTransformation) -> Learner:
+    """Replaces the plain merge of the parameters by a step of an optimiser on the merged movement.
+
+    FedAdam, FedYogi, FedAdagrad and FedAvgM by the choice of the optimiser; `optax.sgd(1.0)` is the plain merge. Acts
+    on `.params` only; other server variables merge as they would.
+
+    Args:
+        learner: any learner whose shared state has the field `params`.
+        optimizer: the server's optimiser.
+
+    Reference: Reddi et al., "Adaptive federated optimization", ICLR 2021, algorithm 1.
+    """
+    if not isinstance(learner, Learner):
+        raise ValueError(f"learner must be a Learner, got {learner!r}; for example local_training(...)")
+    return ServerOptimizer(learner, as_optimizer(optimizer))
