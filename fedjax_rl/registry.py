@@ -1,0 +1,73 @@
+"""One table per role: name -> factory. A line here makes a component usable by name and buys its conformance tests."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+ROLES: dict[str, dict[str, str]] = {
+    "families": {
+        "cartpole_family": "envs:cartpole_family",
+        "gymnax_family": "envs:gymnax_family",
+        "fleet_family": "envs:fleet_family",
+        "pooled": "envs:pooled",
+    },
+    "objectives": {
+        "reinforce": "learners:reinforce",
+        "actor_critic": "learners:actor_critic",
+        "ppo": "learners:ppo",
+    },
+    "learners": {
+        "local_training": "learners:local_training",
+        "server_optimizer": "learners:server_optimizer",
+    },
+    "corrections": {
+        "proximal": "learners:proximal",
+    },
+    "aggregators": {
+        "mean": "aggregators:mean",
+        "median": "aggregators:median",
+        "trimmed_mean": "aggregators:trimmed_mean",
+    },
+    "transforms": {
+        "clip": "transforms:clip",
+        "from_optax": "transforms:from_optax",
+    },
+    "topologies": {
+        "star": "topologies:star",
+        "isolated": "topologies:isolated",
+    },
+    "participation": {
+        "everyone": "participation:everyone",
+        "uniform_cohort": "participation:uniform_cohort",
+    },
+}
+
+
+def names(role: str) -> tuple[str, ...]:
+    """The names of a role's components."""
+    return tuple(_look_up(ROLES, role, "role"))
+
+
+def get(role: str, name: str) -> Callable[..., Any]:
+    """The factory of a component; its module is loaded now.
+
+    Raises:
+        ValueError: there is no such role or name; the text lists what there is.
+    """
+    module, attribute = _look_up(_look_up(ROLES, role, "role"), name, f"name in {role}").split(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), attribute)
+
+
+def summary(role: str, name: str) -> str:
+    """The first line of a factory's docstring."""
+    return (get(role, name).__doc__ or "").strip().split("\n")[0]
+
+
+def _look_up(table: dict[str, Any], name: str, what: str) -> Any:
+    if name in table:
+        return table[name]
+    close = difflib.get_close_matches(str(name), table, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown {what}: {name!r}; there are {', '.join(table)}{hint}")
