@@ -1,6 +1,6 @@
 """The six roles of a federated round, and what composes and runs them."""
 
-from . import tree
+from . import tree as tree
 from ._agent_map import Fold as Fold
 from ._agent_map import agent_map as agent_map
 from ._agent_map import few_agents_at_a_time as few_agents_at_a_time

@@ -6,11 +6,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 
 PyTree = Any
+
+
+def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTree:
+    """Pins where a carried state lives, so that it comes out of a round as it went in.
+
+    Leaves [N, ...] are sharded over the agents where N divides by the number of devices; all else is replicated.
+    """
+    if mesh is None:
+        return stacked
+
+    def pin(x: jax.Array) -> jax.Array:
+        divides = per_agent and x.shape[0] % mesh.shape["agents"] == 0
+        return lax.with_sharding_constraint(x, NamedSharding(mesh, P("agents") if divides else P()))
+
+    return jax.tree.map(pin, stacked)
 
 
 class Fold(NamedTuple):

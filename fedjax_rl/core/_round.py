@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from . import _metrics as reports
 from . import tree
-from ._agent_map import Fold, agent_map
+from ._agent_map import Fold, agent_map, place
 from ._component import check_count, component, static
 from ._neutral import Everyone, Star
 from ._roles import (
@@ -106,7 +106,8 @@ class Round:
         places = self.topology.init(root, zeros[-1], self.num_agents)
         who = self.participation.init(k_who, self.num_agents)
         wire = tuple(s.wire for s in states)
-        return tree.strong(RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who))
+        state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)
+        return self._pin(tree.copy(state))  # `run` donates the state: no buffer may belong to anything else
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
         """One round: the cohort acts, its messages travel, the meeting places digest them."""
@@ -152,7 +153,7 @@ class Round:
             who,
         )
         reduced = {name: reports.reduce(value) for name, value in metrics.items()}
-        return tree.strong(new), {**reduced, "virtual_time": cohort.time}
+        return self._pin(tree.strong(new)), {**reduced, "virtual_time": cohort.time}
 
     def policies(self, state: RoundState, index: jax.Array) -> PyTree:
         """The parameters that the agents `index` i32[K] act with, leaves [K, ...]."""
@@ -166,6 +167,14 @@ class Round:
         return agent_map(one, (self, state.places.public), xs, chunk_size=self.chunk_size)[0]
 
     # ------------------------------------------------------------ parts
+
+    def _pin(self, state: RoundState) -> RoundState:
+        """The state where it belongs on the mesh."""
+        per_agent = (state.physics, state.local, state.memory, state.places.own)
+        physics, local, memory, own = place(per_agent, self.mesh)
+        common = (state.key, state.round, state.wire, state.places.public, state.who)
+        key, round_, wire, public, who = place(common, self.mesh, per_agent=False)
+        return RoundState(key, round_, physics, local, memory, wire, Places(public, own), who)
 
     @property
     def _settles_late(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from . import tree
-from ._agent_map import agent_map
+from ._agent_map import agent_map, place
 from ._component import check_count
 from ._round import Round, RoundState
 
@@ -36,7 +36,8 @@ def make_mesh(num_devices: int | None = None) -> Mesh | None:
 
 def init_seeds(round_: Round, keys: jax.Array, *, mesh: Mesh | None = None) -> RoundState:
     """The first states of several independent runs, leaves [K, ...], one per key."""
-    return agent_map(lambda r, key: (r.init(key), None), round_, (keys,), chunk_size=1, mesh=mesh)[0]
+    states, _ = agent_map(lambda r, key: (r.init(key), None), round_, (keys,), chunk_size=1, mesh=mesh)
+    return place(states, mesh)
 
 
 def run(
@@ -123,7 +124,7 @@ def _rounds(
     def one_seed(common: PyTree, state: RoundState) -> tuple[PyTree, None]:
         return _one_run(common, state, size), None
 
-    return agent_map(one_seed, (round_, num_rounds), (state,), chunk_size=1, mesh=mesh)[0]
+    return place(agent_map(one_seed, (round_, num_rounds), (state,), chunk_size=1, mesh=mesh)[0], mesh)
 
 
 def _one_run(common: PyTree, state: RoundState, size: int) -> tuple[RoundState, History]:

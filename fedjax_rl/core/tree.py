@@ -66,6 +66,16 @@ def num_bits(tree: PyTree) -> int:
     return sum(8 * math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
+def copy(tree: PyTree) -> PyTree:
+    """Strong-typed arrays in buffers of their own, which may be donated."""
+
+    def fresh(x: jax.Array) -> jax.Array:
+        extended = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+        return jax.random.clone(x) if extended else jnp.array(x, copy=True)
+
+    return jax.tree.map(fresh, strong(tree))
+
+
 def strong(tree: PyTree) -> PyTree:
     """The same values without weak types, so that a carried state keeps its avals from round to round."""
 
