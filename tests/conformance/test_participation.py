@@ -1,0 +1,57 @@
+"""What every participation rule owes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_rl.core import tree
+from tests.conformance.examples import PARTICIPATION, every, label
+
+
+NUM_AGENTS = 8
+PARTICIPATE = pytest.mark.parametrize("rule", every(PARTICIPATION), ids=label)
+
+
+@PARTICIPATE
+def test_ids_are_distinct_and_in_range_and_time_never_falls(rule):
+    state, times = rule.init(jax.random.key(0), NUM_AGENTS), []
+    for i in range(20):
+        state, cohort = rule.sample(jax.random.key(i), state, NUM_AGENTS)
+        ids = np.asarray(cohort.ids())
+        assert len(set(ids.tolist())) == len(ids) == cohort.active.shape[0]
+        assert ids.min() >= 0
+        assert ids.max() < NUM_AGENTS
+        assert bool(jnp.all(cohort.weight >= 0))
+        times.append(float(cohort.time))
+    assert times == sorted(times)
+
+
+@PARTICIPATE
+def test_jit_equals_eager_with_one_compilation_and_a_fixed_point(rule):
+    traces = []
+
+    def sample(key, state):
+        traces.append(1)
+        return rule.sample(key, state, NUM_AGENTS)
+
+    jitted = jax.jit(sample)
+    state = rule.init(jax.random.key(0), NUM_AGENTS)
+    for i in range(10):
+        expected = rule.sample(jax.random.key(i), state, NUM_AGENTS)
+        out = jitted(jax.random.key(i), state)
+        jax.tree.map(np.testing.assert_array_equal, out, expected)
+        state = out[0]
+    assert len(traces) == 1
+
+
+@PARTICIPATE
+def test_works_under_vmap_over_seeds(rule):
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    states = jax.vmap(lambda k: rule.init(k, NUM_AGENTS))(keys)
+    _, cohorts = jax.vmap(lambda k, s: rule.sample(k, s, NUM_AGENTS))(keys, states)
+    for i in range(3):
+        _, alone = rule.sample(keys[i], tree.take(states, i), NUM_AGENTS)
+        np.testing.assert_array_equal(cohorts.active[i], alone.active)
+        if alone.index is not None:
+            np.testing.assert_array_equal(cohorts.index[i], alone.index)

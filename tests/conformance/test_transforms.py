@@ -1,0 +1,85 @@
+"""What every transform owes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_rl.core import seal, tree
+from tests.conformance.examples import TRANSFORMS, every, label
+
+
+TRANSFORM = pytest.mark.parametrize("pair", every(TRANSFORMS), ids=label)
+
+
+def message(scale: float = 1.0):
+    keys = jax.random.split(jax.random.key(5), 2)
+    return {"w": scale * jax.random.normal(keys[0], (6, 4)), "b": scale * jax.random.normal(keys[1], (4,))}
+
+
+def encode(transform, payload, memory=None):
+    if memory is None:
+        memory = transform.init_agent(jnp.int32(0), tree.zeros_like(payload))
+    return transform.encode(jax.random.key(0), memory, seal(payload), None)
+
+
+def close(x, y, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **({"rtol": 1e-6} | tolerance)), x, y)
+
+
+@TRANSFORM
+def test_identity_at_the_neutral_parameter(pair):
+    if pair[1] is None:
+        pytest.skip("has no neutral parameter")
+    close(encode(pair[1], message())[1].payload, message())
+
+
+@TRANSFORM
+def test_jit_equals_eager_and_state_is_a_fixed_point(pair):
+    transform = pair[0]
+    traces = []
+
+    @jax.jit
+    def jitted(transform, payload, memory):
+        traces.append(1)
+        return encode(transform, payload, memory)
+
+    memory = tree.strong(transform.init_agent(jnp.int32(0), tree.zeros_like(message())))
+    for i in range(10):
+        out_memory, envelope = jitted(transform, message(1.0 + i), memory)
+        expected_memory, expected = encode(transform, message(1.0 + i), memory)
+        close((out_memory, envelope.payload), (expected_memory, expected.payload), rtol=1e-5, atol=1e-7)
+        memory = out_memory
+    assert len(traces) == 1
+
+
+@TRANSFORM
+def test_bits_are_those_of_the_packed_message(pair):
+    envelope = encode(pair[0], message())[1]
+    packed = sum(np.asarray(x).nbytes for x in jax.tree.leaves(envelope.payload)) * 8
+    assert int(envelope.bits) == packed
+
+
+@TRANSFORM
+@pytest.mark.parametrize("scale", [0.0, 1e18, 1e30])
+def test_finite_for_zero_and_huge_messages(pair, scale):
+    transform = pair[0]
+    if scale == 1e30 and type(transform).__name__ == "FromOptax":
+        pytest.skip("optax's own norm overflows; the round masks and counts such a message")
+    out = encode(transform, message(scale))[1].payload
+    assert all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(out))
+
+
+@TRANSFORM
+def test_memory_commits_on_delivery_only(pair):
+    transform = pair[0]
+    before = tree.strong(transform.init_agent(jnp.int32(0), tree.zeros_like(message())))
+    after = encode(transform, message(), before)[0]
+    close(transform.settle(before, after, jnp.bool_(False)), before)
+    close(transform.settle(before, after, jnp.bool_(True)), after)
+
+
+@TRANSFORM
+def test_keeps_the_dtype(pair, x64):
+    payload = jax.tree.map(lambda x: x.astype(jnp.float64), message())
+    assert {x.dtype for x in jax.tree.leaves(encode(pair[0], payload)[1].payload)} == {jnp.dtype(jnp.float64)}
