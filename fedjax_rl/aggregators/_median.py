@@ -16,7 +16,7 @@ class Median(Aggregator):
     def apply(self, key: jax.Array, state: Any, stack: Any, weight: jax.Array) -> tuple[Any, Any]:
         present = weight > 0
         num = jnp.sum(present)
-        low, high = (num - 1) // 2, num // 2 + 1  # one middle rank, or two
+        low, high = (num - 1) // 2, jnp.minimum(num // 2 + 1, num)  # one middle rank, or two; none where none came
 
         return state, jax.tree.map(lambda x: mean_of_ranks(sorted_present(x, present), low, high), stack)
 

@@ -10,7 +10,7 @@ def sorted_present(x: jax.Array, present: jax.Array) -> jax.Array:
 
 
 def mean_of_ranks(ordered: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """The mean of the ranks low <= r < high of a sorted [M, ...]; zero where the range is empty."""
+    """The mean of the ranks low <= r < high of a sorted [M, ...]; zero where no rank is."""
     rank = jnp.reshape(jnp.arange(ordered.shape[0]), (-1, *(1,) * (ordered.ndim - 1)))
     kept = jnp.where((rank >= low) & (rank < high), ordered, 0.0)
     return jnp.sum(kept, 0) / jnp.maximum(high - low, 1).astype(ordered.dtype)

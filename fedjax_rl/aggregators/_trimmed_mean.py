@@ -20,7 +20,7 @@ class TrimmedMean(Aggregator):
         num = jnp.sum(present)
         # The slack keeps 0.29 x 100 from being rounded down to 28.
         cut = jnp.floor(self.trim * num + 1e-4).astype(num.dtype)
-        cut = jnp.minimum(cut, (num - 1) // 2)
+        cut = jnp.clip(cut, 0, jnp.maximum((num - 1) // 2, 0))
 
         return state, jax.tree.map(lambda x: mean_of_ranks(sorted_present(x, present), cut, num - cut), stack)
 
