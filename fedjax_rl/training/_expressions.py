@@ -81,12 +81,10 @@ def _call(node: ast.Call) -> Call:
 
 def _value(node: ast.expr) -> Any:
     match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None):
-            return node.value
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float())) if not isinstance(
-            node.operand.value, bool
-        ):
-            return -node.operand.value if isinstance(node.op, ast.USub) else node.operand.value
+        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            return value
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float() as value)):
+            return -value if isinstance(node.op, ast.USub) else value
         case ast.Tuple() | ast.List():
             return tuple(_value(item) for item in node.elts)
         case ast.Dict() if all(key is not None for key in node.keys):
