@@ -39,7 +39,7 @@ class Everyone(Participation):
 
     def sample(self, key: jax.Array, state: Any, num_agents: int) -> tuple[Any, Cohort]:
         time = state + 1
-        return time, Cohort(None, jnp.ones(num_agents, bool), jnp.ones(num_agents), None, time)
+        return time, Cohort(None, jnp.ones(num_agents, bool), jnp.ones(num_agents, jnp.float32), None, time)
 
 
 def star() -> Star:

@@ -261,7 +261,7 @@ def _one_agent(
     sent = active & finite
     envelope = envelope._replace(
         payload=tree.where(sent, envelope.payload, tree.zeros_like(envelope.payload)),
-        weight=jnp.where(sent, envelope.weight * weight, 0.0),
+        weight=jnp.where(sent, envelope.weight * weight, 0.0).astype(jnp.float32),
         bits=jnp.where(active, envelope.bits, 0.0),
     )
     after = tree.where(sent, (local, tuple(memory)), before)

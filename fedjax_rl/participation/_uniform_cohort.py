@@ -27,7 +27,7 @@ class UniformCohort(Participation):
     def sample(self, key: jax.Array, state: Any, num_agents: int) -> tuple[Any, Cohort]:
         index = sample_distinct(key, num_agents, self.size)
         time = state + 1
-        return time, Cohort(index, jnp.ones(self.size, bool), jnp.ones(self.size), None, time)
+        return time, Cohort(index, jnp.ones(self.size, bool), jnp.ones(self.size, jnp.float32), None, time)
 
 
 def sample_distinct(key: jax.Array, num: int, size: int) -> jax.Array:
