@@ -11,7 +11,7 @@ import numpy as np
 
 from ._environment import Environment
 from ._mountain_car import MountainCarContinuous
-from ._physics import POSITIVE, Rule, did_you_mean
+from ._physics import POSITIVE, Rule, did_you_mean, replace
 from ._spaces import Box, Discrete
 
 
@@ -43,8 +43,8 @@ RULES: dict[str, dict[str, Rule]] = {
 }
 
 REFUSED = {
-    "CartPole-v1": "its total_mass and polemass_length do not follow masses and length, and masscart is never read; "
-    "use cartpole_family() or CartPole()",
+    "CartPole-v1": "its total_mass and polemass_length go stale when masses or length change, and masscart is never "
+    "read; use cartpole_family() or CartPole()",
     "MNISTBandit-bsuite": "it downloads its images when it is built; build it yourself with gymnax.make and wrap it in "
     "GymnaxEnvironment",
 }
@@ -60,8 +60,8 @@ class GymnaxEnvironment(Environment):
     """A gymnax environment with our interface.
 
     Observations become one-dimensional floating arrays: arrays of more axes are flattened, integers cast, categories
-    encoded one-hot. Rewards become floating, states strongly typed, so that a scan can carry them. The observations'
-    bounds are those of the nominal physics.
+    encoded one-hot. Rewards become floating, states strongly typed, so that a scan can carry them. The clock is
+    gymnax's own: floating in the bandits of `misc`, MetaMaze, PointRobot and Reacher.
 
     Args:
         env: the gymnax environment. It is compared by identity, so build it once (see `gymnax_environment`).
@@ -91,7 +91,9 @@ class GymnaxEnvironment(Environment):
 
     @property
     def default_params(self) -> Any:
-        return self.env.default_params
+        params = self.env.default_params
+        # A number of steps is an integer, also where gymnax writes 100.0.
+        return replace(params, max_steps_in_episode=int(params.max_steps_in_episode))
 
     @property
     def rules(self) -> Mapping[str, Rule]:
