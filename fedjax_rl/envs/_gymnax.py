@@ -11,7 +11,7 @@ import numpy as np
 
 from ._environment import Environment
 from ._mountain_car import MountainCarContinuous
-from ._physics import POSITIVE, Rule, did_you_mean, replace
+from ._physics import POSITIVE, Rule, did_you_mean
 from ._spaces import Box, Discrete
 
 
@@ -91,13 +91,11 @@ class GymnaxEnvironment(Environment):
 
     @property
     def default_params(self) -> Any:
-        params = self.env.default_params
-        # A number of steps is an integer, also where gymnax writes 100.0.
-        return replace(params, max_steps_in_episode=int(params.max_steps_in_episode))
+        return self.env.default_params
 
     @property
     def rules(self) -> Mapping[str, Rule]:
-        return {"max_steps_in_episode": Rule(low=1, integer=True), **RULES.get(self.name, {})}
+        return {"max_steps_in_episode": Rule(low=1), **RULES.get(self.name, {})}
 
     def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """keys[*shape]: gymnax draws inside its reset."""
