@@ -1,0 +1,164 @@
+"""Playing: T steps of the E environments of one agent."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+PyTree = Any
+Act = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+
+
+class Playable(Protocol):
+    """What a rollout asks of an environment; all methods see ONE environment."""
+
+    physics_axis: Any
+
+    def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> PyTree: ...
+
+    def reset_from(self, noise: PyTree, params: PyTree) -> tuple[PyTree, PyTree]: ...
+
+    def step_env(
+        self, key: jax.Array, state: PyTree, action: PyTree, params: PyTree
+    ) -> tuple[PyTree, PyTree, jax.Array, jax.Array, dict[str, Any]]: ...
+
+    def is_truncated(self, state: PyTree, params: PyTree) -> jax.Array: ...
+
+
+class RolloutState(NamedTuple):
+    """E environments under way."""
+
+    env_state: PyTree  # leaves [E, ...]
+    observation: PyTree  # [E, ...] what the next action is chosen from
+    episode_return: jax.Array  # f32[E] undiscounted, of the episode under way
+    episode_length: jax.Array  # i32[E] steps of the episode under way
+
+
+class Trajectory(NamedTuple):
+    """T steps of E environments, leaves [T, E, ...]."""
+
+    observation: PyTree  # what the action was chosen from
+    action: PyTree
+    reward: jax.Array  # 0 where the step is not real
+    terminated: jax.Array  # bool: this step ended the episode for good
+    truncated: jax.Array  # bool: this step reached the time limit
+    final_observation: PyTree  # what the step led to, before a reset
+    mask: jax.Array  # bool: a real step; False once an environment stands still
+    extras: PyTree  # what `act` returned besides the action
+    episode_return: jax.Array  # f32 running total, this step included: the episode's return where it ended
+    episode_length: jax.Array  # i32 running total, this step included
+
+
+def init_rollout(key: jax.Array, env: Playable, physics: PyTree, num_envs: int) -> RolloutState:
+    """Starts one episode in each of `num_envs` environments.
+
+    Args:
+        key: of all resets.
+        env: the environment.
+        physics: of one agent, leaves [...], or [E, ...] where `env.physics_axis` is 0.
+        num_envs: E.
+    """
+    noise = env.reset_noise(key, (num_envs,))
+    observation, env_state = _over_envs(env, env.reset_from, num_envs)(noise, physics)
+    zero = jnp.zeros((num_envs,), jnp.result_type(float))
+    return RolloutState(env_state, observation, zero, jnp.zeros((num_envs,), jnp.int32))
+
+
+def rollout(
+    key: jax.Array, env: Playable, physics: PyTree, act: Act, noise: PyTree, state: RolloutState, *,
+    auto_reset: bool = True,
+) -> tuple[RolloutState, Trajectory]:  # fmt: skip
+    """Plays T steps in E environments of one agent.
+
+    Everything random is drawn at once before the first step: the actions' noise by the caller, the resets here. Inside
+    the loop only a stochastic environment draws, from a key of its step and number.
+
+    Args:
+        key: of resets and of stochastic environments.
+        env: the environment.
+        physics: of one agent, leaves [...], or [E, ...] where `env.physics_axis` is 0.
+        act: (noise [E, ...], observation [E, ...]) -> (action [E, ...], extras [E, ...]).
+        noise: leaves [T, E, ...], from `policy.noise(key, (T, E))`; its shape says what T and E are.
+        state: from `init_rollout`, or from the rollout before.
+        auto_reset: True: an episode that ends is followed by the next one, and the state carries over to the next
+            call. False: every environment plays to its first end and stands still from then on (its mask is False, its
+            rewards are 0, its state and observation stay those of the end). Start such a rollout from `init_rollout`.
+
+    Returns:
+        the next state, and the trajectory.
+    """
+    num_steps, num_envs = jax.tree.leaves(noise)[0].shape[:2]
+    k_reset, k_step = jax.random.split(key)
+
+    def one_step(inputs: tuple[jax.Array, PyTree, PyTree], physics: PyTree) -> PyTree:
+        return env.step_env(*inputs, physics)
+
+    step_env = _over_envs(env, one_step, num_envs)
+    reset_from = _over_envs(env, env.reset_from, num_envs)
+    is_truncated = _over_envs(env, env.is_truncated, num_envs)
+
+    real = jnp.ones((num_envs,), bool)
+
+    def play(state: RolloutState, number: jax.Array, noise: PyTree) -> tuple[PyTree, jax.Array, Trajectory]:
+        action, extras = act(noise, state.observation)
+        keys = jax.random.split(jax.random.fold_in(k_step, number), num_envs)
+        final_observation, env_state, reward, terminated, _ = step_env((keys, state.env_state, action), physics)
+        truncated = is_truncated(env_state, physics)
+        total = state.episode_return + reward.astype(state.episode_return.dtype)
+        length = state.episode_length + 1
+        step = Trajectory(
+            state.observation, action, reward, terminated, truncated, final_observation, real, extras, total, length
+        )  # fmt: skip
+        return env_state, jnp.logical_or(terminated, truncated), step
+
+    def step_and_reset(state: RolloutState, xs: PyTree) -> tuple[RolloutState, Trajectory]:
+        number, noise, reset_noise = xs
+        env_state, ended, step = play(state, number, noise)
+        fresh = reset_from(reset_noise, physics)
+        observation, env_state = _select(ended, fresh, (step.final_observation, env_state))
+        total, length = _select(ended, (0, 0), (step.episode_return, step.episode_length))
+        return RolloutState(env_state, observation, total, length), step
+
+    def step_or_stand(carry: PyTree, xs: PyTree) -> tuple[PyTree, Trajectory]:
+        state, alive = carry
+        env_state, ended, step = play(state, *xs)
+        # Where an episode is over nothing of this step is used: physics may run away after the end.
+        played = RolloutState(env_state, step.final_observation, step.episode_return, step.episode_length)
+        state = _select(alive, played, state)
+        step = step._replace(
+            reward=_select(alive, step.reward, 0),
+            terminated=jnp.logical_and(alive, step.terminated),
+            truncated=jnp.logical_and(alive, step.truncated),
+            final_observation=state.observation,
+            mask=alive,
+            episode_return=state.episode_return,
+            episode_length=state.episode_length,
+        )
+        return (state, jnp.logical_and(alive, jnp.logical_not(ended))), step
+
+    numbers = jnp.arange(num_steps)
+    if auto_reset:
+        resets = env.reset_noise(k_reset, (num_steps, num_envs))
+        state, trajectory = lax.scan(step_and_reset, state, (numbers, noise, resets))
+        return state, trajectory._replace(mask=jnp.ones((num_steps, num_envs), bool))
+    (state, _), trajectory = lax.scan(step_or_stand, (state, real), (numbers, noise))
+    return state, trajectory
+
+
+def _over_envs(env: Playable, f: Callable[..., Any], num_envs: int) -> Callable[..., Any]:
+    """f(inputs, physics) of one environment, for E of them with one physics or one each."""
+    return jax.vmap(f, (0, env.physics_axis), axis_size=num_envs)
+
+
+def _select(condition: jax.Array, on_true: PyTree, on_false: PyTree) -> PyTree:
+    """`where` by environment on every leaf, keeping the type of `on_false` or, for numbers, of the array."""
+
+    def select(x: Any, y: Any) -> jax.Array:
+        like = y if isinstance(y, jax.Array) else x
+        shape = (*condition.shape, *[1] * (like.ndim - condition.ndim))
+        return jnp.where(condition.reshape(shape), x, y)
+
+    return jax.tree.map(select, on_true, on_false)
