@@ -152,7 +152,9 @@ def _check_union(name: str, given: Any, intervals: Intervals, integer: bool) -> 
 
 def _is_number(value: Any) -> bool:
     """Whether it is one number, traced or not."""
-    return not isinstance(value, bool | str) and value is not None and np.ndim(value) == 0
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _checked(name: str, value: Any, rule: Rule) -> Any:

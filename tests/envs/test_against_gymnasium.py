@@ -1,5 +1,7 @@
 """One step from random situations, ours against Gymnasium's own."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl.core import EnvFamily
-from fedjax_rl.envs import CartPoleState, cartpole_family, gymnax_family
+from fedjax_rl.envs import CartPoleState, Environment, cartpole_family, gymnax_family
 from fedjax_rl.envs._cartpole_family import PHYSICS_SETS
 from tests.envs import reference
 
@@ -69,9 +71,9 @@ def situations(family: EnvFamily, num: int) -> Situations:
     return Situations(physics, state, time, action)
 
 
-def play(family: EnvFamily, given: Situations) -> reference.Steps:
-    """The same steps in our environment."""
-    env = family.env
+@functools.cache
+def stepper(env: Environment) -> Callable[..., Any]:
+    """One compiled step of many situations."""
     _, template = env.reset(jax.random.key(0))
 
     def one(physics, state, time, action):
@@ -80,8 +82,12 @@ def play(family: EnvFamily, given: Situations) -> reference.Steps:
         numbers = jnp.stack(reference.coordinates(env.name, after))
         return numbers, reward, terminated, env.is_truncated(after, physics)
 
-    outcome = jax.jit(jax.vmap(one))(*jax.tree.map(jnp.asarray, given))
-    return reference.Steps(*map(np.asarray, outcome))
+    return jax.jit(jax.vmap(one))
+
+
+def play(family: EnvFamily, given: Situations) -> reference.Steps:
+    """The same steps in our environment."""
+    return reference.Steps(*map(np.asarray, stepper(family.env)(*jax.tree.map(jnp.asarray, given))))
 
 
 def error(name: str, ours: np.ndarray, truth: np.ndarray) -> np.ndarray:
