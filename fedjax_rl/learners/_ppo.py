@@ -3,11 +3,10 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ..core import check_range, component, static
 from ..policies import Policy
-from ..rl import clipped_surrogate_loss, entropy_bonus, masked_mean, value_loss
+from ..rl import approximate_kl, clipped_surrogate_loss, entropy_bonus, value_loss
 from ._objective import Collected, Objective
 from ._on_policy import Batch, OnPolicy, Play, check_discounting, collect_with_advantages, play
 
@@ -42,11 +41,9 @@ class PPO(OnPolicy):
         critic_loss = value_loss(value, batch.target, batch.mask)
         entropy = entropy_bonus(distribution.entropy(), batch.mask)
         total = policy_loss + self.value_cost * critic_loss - self.entropy_cost * entropy
-        log_ratio = log_prob - batch.log_prob
-        # Schulman's low-variance estimate of KL(behaviour || policy): E[ratio - 1 - log ratio].
-        approximate_kl = masked_mean(jnp.expm1(log_ratio) - log_ratio, batch.mask)
+        kl = approximate_kl(log_prob, batch.log_prob, batch.mask)
         report = {"policy_loss": policy_loss, "value_loss": critic_loss, "entropy": entropy}
-        return total, report | {"approximate_kl": approximate_kl}
+        return total, report | {"approximate_kl": kl}
 
 
 def ppo(

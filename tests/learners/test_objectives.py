@@ -1,0 +1,182 @@
+"""The on-policy objectives against loops that share no code with them: advantages, loss and gradient, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedjax_rl import envs, learners, policies
+from tests.oracles import policy_gradient as oracle
+
+
+pytestmark = pytest.mark.usefixtures("x64")
+GAMMA, LAMBDA, E, T = 0.97, 0.9, 3, 30
+
+
+def setting(factory, **kwargs):
+    """One collect of an objective with a linear softmax policy on carts whose horizon truncates some episodes."""
+    family = envs.cartpole_family("packer-r", max_steps_in_episode=11)
+    policy = policies.mlp_policy(family.env, hidden_sizes=(), shared_trunk=False)
+    objective = factory(policy, num_envs=E, num_steps=T, discount=GAMMA, **kwargs)
+    physics = jax.tree.map(lambda x: x[0], family.sample(jax.random.key(1), 1))
+    params = jax.tree.map(lambda x: x + 0.3, objective.init(jax.random.key(2), family.env))
+    state = objective.init_local(jax.random.key(3), family.env, physics)
+    arguments = (jax.random.key(4), family.env, physics, params, state)
+    trajectory, values, _, _ = jax.jit(objective.play.__call__, static_argnums=1)(*arguments)
+    return objective, jax.jit(objective.collect, static_argnums=1)(*arguments), params, trajectory, values
+
+
+def theta_of(params):
+    return jax.tree.map(np.asarray, params["params"])
+
+
+def grid(batch):
+    """Rows [S, ...] back to [T, E, ...]."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(T, E, *x.shape[1:]), batch)
+
+
+def check_gradient(objective, params, batch, oracle_loss):
+    """Loss and gradient against the oracle and its central differences."""
+    moved = jax.tree.map(lambda x: x + 0.05, params)  # off the behaviour policy, so that ratios are not all one
+    loss, _ = objective.loss(jax.random.key(0), moved, (), batch)
+    np.testing.assert_allclose(loss, oracle_loss(theta_of(moved)), rtol=1e-9)
+    gradient = jax.grad(lambda p: objective.loss(jax.random.key(0), p, (), batch)[0])(moved)
+    for head in ("actor", "critic"):
+        for name in ("kernel", "bias"):
+            for index in np.ndindex(*moved["params"][head][name].shape):
+                ends = []
+                for sign in (1, -1):
+                    theta = jax.tree.map(np.array, theta_of(moved))
+                    theta[head][name][index] += sign * 1e-6
+                    ends.append(oracle_loss(theta))
+                slope = (ends[0] - ends[1]) / 2e-6
+                np.testing.assert_allclose(gradient["params"][head][name][index], slope, rtol=1e-5, atol=1e-7)
+
+
+def oracle_advantages(trajectory, values, gae_lambda, bootstrap=True):
+    t = jax.tree.map(np.asarray, trajectory)
+    final = np.asarray(values.final_value) if bootstrap else np.zeros((T, E))
+    return oracle.gae(
+        t.reward, np.asarray(values.value), t.terminated, t.truncated, final, np.asarray(values.last_value), t.mask,
+        GAMMA, gae_lambda,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("normalization", ["none", "advantages", "returns"])
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_actor_critic(normalization, bootstrap):
+    objective, collected, params, trajectory, values = setting(
+        learners.actor_critic, gae_lambda=LAMBDA, normalization=normalization, bootstrap_on_truncation=bootstrap
+    )
+    assert bool(jnp.any(trajectory.truncated & ~trajectory.terminated))
+    assert bool(jnp.any(trajectory.terminated))
+    cut = np.asarray(trajectory.truncated & ~trajectory.terminated)
+    last = np.asarray(trajectory.final_observation)
+    final = np.array([[oracle.forward(theta_of(params), s)[1] for s in row] for row in last])
+    if bootstrap:
+        np.testing.assert_allclose(values.final_value, np.where(cut, final, 0), rtol=1e-9)
+    advantage, target = oracle_advantages(trajectory, values, LAMBDA, bootstrap)
+    mask = np.asarray(trajectory.mask)
+    if normalization == "advantages":
+        advantage = oracle.whiten(advantage, mask)
+    elif normalization == "returns":
+        target = oracle.whiten(target, mask)
+        advantage = target - np.asarray(values.value)
+    batch = grid(collected.batch)
+    np.testing.assert_allclose(batch.advantage, advantage, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(batch.target, target, rtol=1e-7, atol=1e-9)
+    if normalization == "none":
+        check_gradient(
+            objective, params, collected.batch,
+            lambda theta: oracle.a2c_loss(theta, batch.observation, batch.action, advantage, target, mask, 0.5, 0.01),
+        )  # fmt: skip
+
+
+def test_ppo():
+    objective, collected, params, trajectory, values = setting(learners.ppo, gae_lambda=LAMBDA, entropy_cost=0.02)
+    advantage, target = oracle_advantages(trajectory, values, LAMBDA)
+    mask = np.asarray(trajectory.mask)
+    advantage = oracle.whiten(advantage, mask)
+    batch = grid(collected.batch)
+    np.testing.assert_allclose(batch.advantage, advantage, rtol=1e-7, atol=1e-9)
+    check_gradient(
+        objective, params, collected.batch,
+        lambda theta: oracle.ppo_loss(
+            theta, batch.observation, batch.action, batch.log_prob, advantage, target, mask, 0.2, 0.5, 0.02
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("returns", ["to_go", "total"])
+@pytest.mark.parametrize("baseline", ["none", "average", "value"])
+@pytest.mark.parametrize("normalize_by", ["steps", "episodes"])
+def test_reinforce(returns, baseline, normalize_by):
+    objective, collected, params, trajectory, values = setting(
+        learners.reinforce, returns=returns, baseline=baseline, normalize_by=normalize_by, value_cost=0.0
+    )
+    t = jax.tree.map(np.asarray, trajectory)
+    to_go = oracle.rewards_to_go(t.reward, t.terminated | t.truncated, GAMMA)
+    score = to_go.copy() if returns == "to_go" else np.tile(to_go[:1], (T, 1))
+    if baseline == "average":
+        for step in range(T):
+            if t.mask[step].any():
+                score[step] -= score[step][t.mask[step]].mean()
+    elif baseline == "value":
+        score -= np.asarray(values.value)
+    divisor = t.mask.sum() if normalize_by == "steps" else E
+    batch = grid(collected.batch)
+    assert not t.mask.all()  # fresh episodes: each ended before T
+    check_gradient(
+        objective, params, collected.batch,
+        lambda theta: oracle.reinforce_loss(theta, batch.observation, batch.action, score, t.mask, divisor),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("episodes", ["continue", "fresh"])
+def test_reports_count_what_was_played(episodes):
+    _, collected, _, trajectory, _ = setting(learners.actor_critic, episodes=episodes)
+    ended = np.asarray(trajectory.terminated | trajectory.truncated)
+    metrics = collected.metrics
+    assert int(metrics["env_steps"].total) == int(np.asarray(trajectory.mask).sum()) == float(collected.num_samples)
+    assert int(metrics["episodes"].total) == ended.sum()
+    # CartPole pays one per step, so the return of a finished episode is its length.
+    assert float(metrics["train_return_mean"].total) == float(metrics["episode_length"].total)
+    if episodes == "fresh":
+        assert ended.sum() == E
+        assert float(metrics["episode_length"].total) == int(np.asarray(trajectory.mask).sum())
+    else:
+        assert int(np.asarray(trajectory.mask).sum()) == T * E
+        assert collected.state.episode_length.shape == (E,)
+
+
+@pytest.mark.parametrize(
+    ("factory", "kwargs", "message"),
+    [
+        (learners.ppo, {"clip": 0.0}, r"clip must lie in \(0, inf\), got 0.0"),
+        (learners.ppo, {"discount": 1.1}, r"discount must lie in \[0, 1\], got 1.1"),
+        (learners.ppo, {"num_envs": 0}, "num_envs must be an integer >= 1"),
+        (learners.actor_critic, {"normalization": "batch"}, "normalization must be one of"),
+        (learners.actor_critic, {"gae_lambda": -0.1}, "gae_lambda must lie"),
+        (learners.reinforce, {"baseline": "critic"}, "baseline must be one of 'none', 'average', 'value'"),
+        (learners.reinforce, {"episodes": "new"}, "episodes must be one of 'continue', 'fresh'"),
+    ],
+)
+def test_bad_input_is_refused(factory, kwargs, message):
+    policy = policies.mlp_policy(envs.cartpole_family().env)
+    with pytest.raises(ValueError, match=message):
+        factory(policy, **kwargs)
+
+
+def test_a_policy_is_needed():
+    with pytest.raises(ValueError, match=r"policy must be a Policy, got 'mlp'; build one with mlp_policy"):
+        learners.ppo("mlp")
+
+
+def test_minibatches_must_divide_the_batch():
+    policy = policies.mlp_policy(envs.cartpole_family().env)
+    with pytest.raises(ValueError, match="num_minibatches must divide the 30 samples"):
+        learners.local_training(
+            learners.ppo(policy, num_envs=3, num_steps=10), learners.optimizer(optax.sgd, learning_rate=0.1),
+            num_minibatches=4,
+        )  # fmt: skip
