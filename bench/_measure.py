@@ -1,0 +1,140 @@
+"""Times one setting in this process. `in_process_of_its_own` is what the commands use."""
+
+import dataclasses
+import datetime
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from . import _machine
+from ._gymnax import gymnax_stepping
+from ._ours import our_rollout, our_round
+from ._setting import Measurement, Setting
+from ._work import Work, matmul
+
+
+_WORKS = {
+    "matmul": matmul,
+    "gymnax_random": gymnax_stepping,
+    "gymnax_policy": gymnax_stepping,
+    "rollout": our_rollout,
+    "round": our_round,
+}
+
+
+class Effort(NamedTuple):
+    """How long to repeat a call."""
+
+    min_calls: int = 5
+    min_seconds: float = 1.0
+    max_calls: int = 50
+
+
+class Memory(NamedTuple):
+    """Fields of `Measurement`."""
+
+    peak_rss_mb: float
+    compile_rss_mb: float
+    peak_device_mb: float | None
+
+
+def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
+    """Compiles, warms up, and times calls of the work and of a matrix product in turns.
+
+    In turns, because a shared machine changes its speed: the share of the bound compares what ran side by side. The
+    memory is read before the first product, which has buffers of its own.
+
+    Args:
+        setting: what to measure; needs as many devices as it says.
+        effort: at least `min_calls` calls and `min_seconds` of work, at most `max_calls` calls.
+    """
+    if len(jax.devices()) < setting.num_devices:
+        raise ValueError(f"num_devices must be at most {len(jax.devices())}, got {setting.num_devices}")
+    work = _WORKS[setting.work](setting)
+    compile_rss_mb = _machine.peak_rss_mb()
+    for _ in range(2):  # the first call pays for page faults, the second for what the allocator learnt
+        work.call()
+    memory = Memory(_machine.peak_rss_mb(), compile_rss_mb, _machine.peak_device_mb())
+    product = work if setting.work == "matmul" else matmul(setting)
+    product.call()
+    seconds, product_seconds = [], []
+    while len(seconds) < effort.min_calls or (sum(seconds) < effort.min_seconds and len(seconds) < effort.max_calls):
+        product_seconds.append(_timed(product.call))
+        seconds.append(_timed(work.call))
+    matmul_gflops = product.flop / statistics.median(product_seconds) / 1e9
+    return _measurement(setting, work, seconds, matmul_gflops, memory)
+
+
+def _timed(call: Callable[[], None]) -> float:
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def _measurement(
+    setting: Setting, work: Work, seconds: list[float], matmul_gflops: float, memory: Memory
+) -> Measurement:
+    median = statistics.median(seconds)
+    env_steps = work.env_steps / median if work.env_steps else None
+    per_step = work.flop / work.env_steps if work.env_steps and work.flop else None
+    return Measurement(
+        setting=setting,
+        flags=_machine.flags(),
+        time=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_revision=_machine.git_revision(),
+        machine=f"{platform.system()} {platform.machine()}",
+        cpu_model=_machine.cpu_model(),
+        num_cores=_machine.num_cores(),
+        num_physical_cores=_machine.num_physical_cores(),
+        device=_machine.device(),
+        versions=_machine.versions(),
+        compile_seconds=work.compile_seconds,
+        seconds=median,
+        seconds_all=tuple(seconds),
+        env_steps_per_second=env_steps,
+        agent_updates_per_second=work.agent_updates / median if work.agent_updates else None,
+        **memory._asdict(),
+        matmul_gflops=matmul_gflops,
+        flop_per_step=per_step,
+        share_of_bound=env_steps * per_step / (matmul_gflops * 1e9) if env_steps and per_step else None,
+    )
+
+
+def in_process_of_its_own(setting: Setting, effort: Effort = Effort()) -> Measurement:
+    """Measures in a new interpreter: its memory is this setting's alone, and its devices are as many as it asks for.
+
+    Raises:
+        RuntimeError: the measurement failed; the text is the other process's error.
+    """
+    request = json.dumps({"setting": dataclasses.asdict(setting), "effort": effort._asdict()})
+    command = [sys.executable, "-m", "bench._measure", request]
+    process = subprocess.run(command, cwd=_machine.ROOT, capture_output=True, text=True, check=False)
+    if process.returncode != 0:
+        raise RuntimeError(f"measuring {setting} failed:\n{process.stderr.strip()}")
+    return Measurement.from_json(process.stdout.splitlines()[-1])
+
+
+def default_num_devices() -> int:
+    """One CPU device per core, or all accelerators; asked in a process that ends and so holds no accelerator."""
+    code = "import jax; print(0 if jax.default_backend() == 'cpu' else jax.device_count())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return int(found.stdout.splitlines()[-1]) or _machine.num_cores()
+
+
+def _main() -> None:
+    request = json.loads(sys.argv[1])
+    fields = request["setting"]
+    setting = Setting(**{**fields, "hidden_sizes": tuple(fields["hidden_sizes"])})
+    jax.config.update("jax_num_cpu_devices", setting.num_devices)  # before the first use of JAX
+    print(measure(setting, Effort(**request["effort"])).to_json())
+
+
+if __name__ == "__main__":
+    _main()

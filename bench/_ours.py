@@ -1,0 +1,89 @@
+"""The library's rollout and its full round, through what users call."""
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fedjax_rl.aggregators import mean
+from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
+from fedjax_rl.envs import cartpole_family
+from fedjax_rl.learners import actor_critic, local_training, optimizer
+from fedjax_rl.policies import mlp_policy
+from fedjax_rl.rl import init_rollout, rollout
+
+from ._setting import Setting
+from ._work import Work, forward_flop, gradient_flop, repeated
+
+
+_FAMILY = "packer-r"  # every agent has a physics of its own
+
+
+def our_rollout(setting: Setting) -> Work:
+    """Acting alone: N agents share a policy; of what they see, the sum of their rewards is kept."""
+    family, mesh = cartpole_family(_FAMILY), make_mesh(setting.num_devices)
+    policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
+    weights = policy.init(jax.random.key(0))
+    agents = jnp.arange(setting.num_agents)
+
+    def one_agent(common: Any, agent: jax.Array, physics: Any, state: Any) -> tuple[Any, jax.Array]:
+        key, weights = common
+        k_act, k_play = jax.random.split(jax.random.fold_in(key, agent))
+
+        def act(noise: jax.Array, observation: jax.Array) -> tuple[jax.Array, tuple[()]]:
+            return policy.apply(weights, observation)[0].sample(noise), ()
+
+        noise = policy.noise(k_act, (setting.num_steps, setting.num_envs))
+        state, trajectory = rollout(k_play, family.env, physics, act, noise, state)
+        return state, jnp.sum(trajectory.reward)
+
+    def play(key: jax.Array, carry: Any) -> tuple[Any, jax.Array]:
+        physics, state = carry
+        xs = (agents, physics, state)
+        state, rewards = agent_map(one_agent, (key, weights), xs, chunk_size=setting.chunk_size, mesh=mesh)
+        return (physics, state), jnp.sum(rewards)
+
+    def first(key: jax.Array) -> Any:
+        physics = family.sample(key, setting.num_agents)
+        keys = jax.random.split(key, setting.num_agents)
+        return physics, jax.vmap(lambda k, p: init_rollout(k, family.env, p, setting.num_envs))(keys, physics)
+
+    call, seconds = repeated(play, _spread(jax.jit(first)(jax.random.key(0)), setting.num_agents, mesh))
+    env_steps = setting.num_agents * setting.num_envs * setting.num_steps
+    return Work(call, seconds, env_steps * forward_flop(setting), env_steps)
+
+
+def our_round(setting: Setting) -> Work:
+    """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge."""
+    family, mesh = cartpole_family(_FAMILY), make_mesh(setting.num_devices)
+    policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
+    objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
+    adam = optimizer(optax.adam, learning_rate=1e-3)
+    learner = local_training(objective, adam, num_local_steps=setting.num_local_steps)
+    round_ = make_round(
+        family, learner, mean(), num_agents=setting.num_agents, chunk_size=setting.chunk_size, mesh=mesh
+    )
+    state = jax.jit(round_.init)(jax.random.key(0))
+    begin = time.perf_counter()
+    advance = compile_rounds(round_, state, setting.rounds_per_call)
+    seconds = time.perf_counter() - begin
+
+    def call() -> None:
+        nonlocal state
+        state, history = advance(round_, state, setting.rounds_per_call)
+        jax.block_until_ready((state, history))
+
+    updates = setting.rounds_per_call * setting.num_agents
+    env_steps = updates * setting.num_local_steps * setting.num_envs * setting.num_steps
+    return Work(call, seconds, env_steps * (forward_flop(setting) + gradient_flop(setting)), env_steps, updates)
+
+
+def _spread(stacked: Any, num_agents: int, mesh: Mesh | None) -> Any:
+    """Lays leaves [N, ...] out over the devices where N allows it, so that the first call finds them as all others."""
+    if mesh is None or num_agents % mesh.size:
+        return stacked
+    return jax.device_put(stacked, NamedSharding(mesh, P("agents")))

@@ -1,0 +1,65 @@
+"""Which settings each command measures."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from ._setting import Setting
+
+
+ROUND = Setting("round", num_agents=1000, num_envs=8, num_steps=200)
+
+
+def limit(num_devices: int) -> Iterator[Setting]:
+    """What this machine can do at best, and what its users have today."""
+    yield Setting("matmul", num_devices=num_devices)
+    for work in ("gymnax_random", "gymnax_policy"):
+        for num_envs in (256, 4096, 65536):
+            yield Setting(work, num_envs=num_envs, num_devices=num_devices)
+
+
+def throughput(num_devices: int) -> Iterator[Setting]:
+    """Acting alone and the full round, over the shapes that load the machine differently."""
+    for work in ("rollout", "round"):
+        for shape in (
+            {"num_agents": 10, "rounds_per_call": 20 if work == "round" else 1},
+            {"num_agents": 100},
+            {"num_agents": 1000},
+            {"num_agents": 10_000},
+            {"num_agents": 10_000, "num_envs": 1},
+            {"num_agents": 100_000, "num_envs": 1, "num_steps": 50, "hidden_sizes": (16, 16)},
+            {"num_agents": 100, "hidden_sizes": (128, 128)},
+        ):
+            yield _chunked(dataclasses.replace(ROUND, work=work, num_devices=num_devices, **shape))
+    yield _chunked(dataclasses.replace(ROUND, num_agents=100, num_local_steps=4, num_devices=num_devices))
+
+
+def scaling(num_devices: int) -> Iterator[Setting]:
+    """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one."""
+    for num_envs, largest in ((8, 10_000), (1, 100_000)):
+        for num_agents in (1, 10, 100, 1000, 10_000, 100_000):
+            if num_agents <= largest:
+                # Enough rounds per call that the call itself does not count.
+                rounds = max(1, 160_000 // (num_agents * num_envs * 200))
+                yield _chunked(
+                    dataclasses.replace(
+                        ROUND,
+                        num_agents=num_agents,
+                        num_envs=num_envs,
+                        rounds_per_call=rounds,
+                        num_devices=num_devices,
+                    )
+                )
+
+
+def chunk_size(num_envs: int, hidden_sizes: tuple[int, ...]) -> int:
+    """Agents per vmap: some hundred environments fill the vector units, and models of their own fill the cache."""
+    sizes = (4, *hidden_sizes)
+    params = sum((rows + 1) * columns for rows, columns in zip(sizes, hidden_sizes, strict=False)) + 3 * sizes[-1]
+    return max(1, min(400 // num_envs, 16 * 2**20 // (12 * params)))
+
+
+def _chunked(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, chunk_size=chunk_size(setting.num_envs, setting.hidden_sizes))
+
+
+SUITES = {"limit": limit, "throughput": throughput, "scaling": scaling}

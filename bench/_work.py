@@ -1,0 +1,85 @@
+"""What can be timed, and the matrix product that tells what the machine can do."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ._setting import Setting
+
+
+# What the library compiles its rounds with, so that products and baselines get the same wide vectors.
+_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+
+
+class Work(NamedTuple):
+    """Something compiled that can be called again and again."""
+
+    call: Callable[[], None]  # returns when the result is there
+    compile_seconds: float
+    flop: float  # of matrix products, per call
+    env_steps: int = 0  # per call; 0 where there is no environment
+    agent_updates: int = 0  # per call; 0 where nothing learns
+
+
+def compiled(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], float]:
+    """Compiles a function for arguments like these; returns it and the seconds that took."""
+    options = _COMPILER_OPTIONS if jax.default_backend() == "cpu" else None
+    begin = time.perf_counter()
+    advance = jax.jit(f, donate_argnums=donate, compiler_options=options).lower(*args).compile()
+    return advance, time.perf_counter() - begin
+
+
+def repeated(play: Callable[..., Any], carry: Any) -> tuple[Callable[[], None], float]:
+    """Compiles `play(key, carry) -> (carry, result)`; each call goes on where the last one stopped, with a new key.
+
+    Returns:
+        the call, and the seconds of its compilation.
+    """
+    advance, seconds = compiled(play, jax.random.key(0), carry, donate=(1,))
+    count = 0
+
+    def call() -> None:
+        nonlocal carry, count
+        count += 1
+        carry, result = advance(jax.random.key(count), carry)
+        jax.block_until_ready((carry, result))
+
+    return call, seconds
+
+
+def device_mesh(num_devices: int) -> Mesh:
+    """The first devices along one axis, "devices"."""
+    devices = jax.devices()[:num_devices]
+    return jax.make_mesh((num_devices,), ("devices",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def matmul(setting: Setting) -> Work:
+    """One square float32 product per device, all devices at once: what this machine multiplies in JAX."""
+    n, mesh = setting.matmul_size, device_mesh(setting.num_devices)
+    shape = (setting.num_devices, n, n)
+    matrices = jax.device_put(jnp.full(shape, 1 / n, jnp.float32), NamedSharding(mesh, P("devices")))
+
+    def square(matrix: jax.Array) -> jax.Array:
+        return (matrix[0] @ matrix[0])[None]
+
+    product, seconds = compiled(
+        jax.shard_map(square, mesh=mesh, in_specs=P("devices"), out_specs=P("devices")), matrices
+    )
+    return Work(lambda: jax.block_until_ready(product(matrices)), seconds, 2.0 * setting.num_devices * n**3)
+
+
+def forward_flop(setting: Setting) -> float:
+    """One evaluation of a shared-trunk actor-critic for CartPole: 4 inputs; a logit that decides, and a value."""
+    sizes = (4, *setting.hidden_sizes, 2)
+    return sum(2.0 * rows * columns for rows, columns in itertools.pairwise(sizes))
+
+
+def gradient_flop(setting: Setting) -> float:
+    """One gradient per step: forward, gradient of the weights, gradient of the inputs but for the first layer's."""
+    return 3 * forward_flop(setting) - 2.0 * 4 * setting.hidden_sizes[0]

@@ -1,0 +1,145 @@
+"""Benchmarks: what they measure, and the lines they write."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench._measure import Effort, in_process_of_its_own, measure
+from bench._plot import plot
+from bench._setting import Measurement, Setting, read
+from bench._suites import SUITES
+from bench._work import forward_flop, gradient_flop
+
+
+TINY = Setting(
+    "round", num_agents=3, num_envs=2, num_steps=5, hidden_sizes=(8,), chunk_size=2, num_devices=2, matmul_size=64
+)
+SHORT = Effort(min_calls=3, min_seconds=0.0)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command appends for `TINY`; every test below reads it, for a process of its own takes seconds."""
+    out = tmp_path_factory.mktemp("bench") / "new" / "lines.jsonl"
+    shape = ["agents=3", "envs=2", "steps=5", "hidden=8", "chunk=2", "devices=2", "matmul-size=64"]
+    assert command.main(["throughput", *(f"--{option}" for option in shape), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def measurement(file: Path) -> Measurement:
+    (measurement,) = read([file])
+    return measurement
+
+
+def test_measurement_of_a_round(measurement: Measurement) -> None:
+    m = measurement
+    assert m.setting == TINY
+    assert len(m.seconds_all) >= 5
+    assert m.seconds == statistics.median(m.seconds_all)
+    assert m.env_steps_per_second is not None and m.flop_per_step is not None
+    assert m.env_steps_per_second == pytest.approx(3 * 2 * 5 / m.seconds)
+    assert m.agent_updates_per_second == pytest.approx(3 / m.seconds)
+    assert m.flop_per_step == pytest.approx(forward_flop(TINY) + gradient_flop(TINY))
+    assert m.share_of_bound == pytest.approx(m.env_steps_per_second * m.flop_per_step / (m.matmul_gflops * 1e9))
+    assert m.compile_seconds > 0.01
+    assert 50 < m.compile_rss_mb <= m.peak_rss_mb < 2000
+
+
+def test_memory_is_that_of_the_process_alone(measurement: Measurement) -> None:
+    # This process grows by 1 GB; a child that inherits the maximum of its parent would report it.
+    ballast = bytearray(1_000_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    again = in_process_of_its_own(dataclasses.replace(TINY, work="matmul"), SHORT)
+    assert again.peak_rss_mb < measurement.peak_rss_mb + 200
+
+
+def test_line_round_trips(measurement: Measurement) -> None:
+    line = measurement.to_json()
+    assert "\n" not in line
+    assert Measurement.from_json(line) == measurement
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seconds": "1"}, "seconds must be"),
+        ({"seconds": None}, "seconds must be"),
+        ({"num_cores": 2.5}, "num_cores must be"),
+        ({"surprise": 1}, "unknown fields .'surprise'"),
+        ({"setting": {"work": "round"}}, "Setting lacks"),
+        ({"flags": {"XLA_FLAGS": 1}}, "flags must be"),
+    ],
+)
+def test_schema_is_enforced(measurement: Measurement, change: dict, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "damaged.jsonl"
+    file.write_text(measurement.to_json() + "\n" + json.dumps(dataclasses.asdict(measurement) | change) + "\n")
+    with pytest.raises(ValueError, match=f"damaged.jsonl, line 2: .*{message}"):
+        read([file])
+
+
+def test_not_json_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "text.jsonl"
+    file.write_text("speed: high\n")
+    with pytest.raises(ValueError, match="line 1"):
+        read([file])
+
+
+@pytest.mark.parametrize("work", ["matmul", "gymnax_random", "gymnax_policy", "rollout"])
+def test_other_works_are_measured(work: str) -> None:
+    m = measure(dataclasses.replace(TINY, work=work, num_envs=4), SHORT)
+    assert Measurement.from_json(m.to_json()) == m
+    assert m.agent_updates_per_second is None
+    assert (m.env_steps_per_second is None) is (work == "matmul")
+    assert (m.share_of_bound is None) is (work in ("matmul", "gymnax_random"))
+    assert m.matmul_gflops > 0
+
+
+def test_too_many_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_devices must be at most 4, got 5"):
+        measure(dataclasses.replace(TINY, num_devices=5), SHORT)
+
+
+def test_failure_of_the_process_is_told() -> None:
+    with pytest.raises(RuntimeError, match="num_envs must be a multiple of num_devices=2, got 3"):
+        in_process_of_its_own(dataclasses.replace(TINY, work="gymnax_random", num_envs=3), SHORT)
+
+
+def test_flop_count_of_the_benchmark_network() -> None:
+    # By hand: 2 (4*64 + 64*64 + 64*2) to act; three times that less 2*4*64 for the gradient.
+    setting = Setting("round", hidden_sizes=(64, 64))
+    assert forward_flop(setting) == 8960
+    assert gradient_flop(setting) == 26368
+
+
+@pytest.mark.parametrize("name", sorted(SUITES))
+def test_suites_hold_distinct_settings(name: str) -> None:
+    settings = list(SUITES[name](2))
+    assert len(set(settings)) == len(settings)
+    assert all(s.num_devices == 2 for s in settings)
+
+
+def test_scaling_goes_from_one_agent_to_a_hundred_thousand() -> None:
+    numbers = {s.num_agents for s in SUITES["scaling"](1)}
+    assert (min(numbers), max(numbers)) == (1, 100_000)
+
+
+def test_plot_command(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "picture.png"
+    assert command.main(["plot", str(file), "--out", str(out)]) == 0
+    assert out.stat().st_size > 10_000
+
+
+def test_chunk_follows_from_the_shape() -> None:
+    chunks = {s.num_envs: s.chunk_size for s in SUITES["scaling"](2)}
+    assert chunks == {8: 50, 1: 299}  # 400 environments; 16 MiB of three copies of 4 675 float32 parameters
+
+
+def test_nothing_to_plot_is_told(measurement: Measurement, tmp_path: Path) -> None:
+    matmul = dataclasses.replace(measurement, setting=Setting("matmul"), env_steps_per_second=None)
+    with pytest.raises(ValueError, match="run throughput or scaling first"):
+        plot([matmul], tmp_path / "x.png")
