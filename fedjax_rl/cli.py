@@ -1,0 +1,262 @@
+"""The command `fedjax-rl`."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from . import registry
+from .training import ExperimentConfig, preset, preset_names
+
+
+PROGRAM = "fedjax-rl"
+DEFAULT_PRESET = "cartpole"
+INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C has stopped
+
+_EXAMPLES = """examples:
+  fedjax-rl train                                          256 CartPoles that differ learn one policy
+  fedjax-rl train --agents 1000 --round.participation "uniform_cohort(100)"
+  fedjax-rl train --round.aggregator "trimmed_mean(0.1)" --learner.corrections "proximal(0.1)"
+  fedjax-rl train --config my.toml --num-seeds 5 --out runs/mine
+  fedjax-rl resume runs/mine
+  fedjax-rl plot runs/a runs/b
+  fedjax-rl list aggregators
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: the arguments after the program's name; None: those of the process.
+
+    Returns:
+        The exit code: 0, 1 (the disk), 2 (the user's input), or 130 (interrupted).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [argument for argument in argv if argument != "--debug"]
+    try:
+        if argv[:1] == ["train"]:
+            return _train(argv[1:])
+        arguments = _parser().parse_args(argv)
+        return arguments.action(arguments)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: aborted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, FileNotFoundError) as error:
+        return _complain(error, debug, 2)
+    except BrokenPipeError:  # the reader has seen enough, as in `fedjax-rl list | head`
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        return _complain(error, debug, 1)
+
+
+def _complain(error: Exception, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exc()
+    message = " ".join(str(error).split()) or type(error).__name__
+    print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Federated reinforcement learning in JAX: one jitted round, thousands of heterogeneous agents.",
+        epilog=_EXAMPLES + "\n--debug after any command shows the traceback of an error.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, summary: str, action: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary)
+        added.set_defaults(action=action)
+        return added
+
+    # Only for the list of commands: `train` has a flag for every field of the configuration, and its own parser.
+    command("train", "train an experiment (train --help lists every field that can be set)", lambda _: _train([]))
+
+    resume = command("resume", "go on with an interrupted run, or train a finished one for more rounds", _resume)
+    resume.add_argument("dir", type=Path, metavar="DIR", help="the run folder")
+    resume.add_argument("--rounds", type=int, help="rounds in all (default: as configured)")
+    resume.add_argument("--quiet", action="store_true", help="report nothing but errors")
+
+    evaluate = command("evaluate", "play the trained policies of a run, on training and on unseen agents", _evaluate)
+    evaluate.add_argument("dir", type=Path, metavar="DIR", help="the run folder")
+    evaluate.add_argument("--episodes", type=int, default=100, help="at least so many, over all agents (default: 100)")
+    how = evaluate.add_mutually_exclusive_group()
+    how.add_argument("--greedy", dest="greedy", action="store_true", default=None, help="play the most likely action")
+    how.add_argument("--sampled", dest="greedy", action="store_false", help="sample the actions")
+    evaluate.add_argument("--gymnasium", action="store_true", help="play in Gymnasium's own CartPole-v1 too")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the episodes (default: 0)")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    plot = command("plot", "draw the learning curves of one or several runs into one picture", _plot)
+    plot.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="run folders")
+    plot.add_argument("--out", type=Path, help="the picture (default: DIR/returns.png, or runs.png for several)")
+    plot.add_argument("--x", choices=("round", "env_steps", "episodes"), default="round", help="the horizontal axis")
+
+    roles = (*registry.ROLES, "optimizers", "presets")
+    lists = command("list", "list what a configuration can name, one a line, with what it does", _list)
+    lists.add_argument("role", nargs="?", choices=roles, metavar="ROLE", help=f"one of {', '.join(roles)}")
+    return parser
+
+
+def _version() -> str:
+    from . import __version__
+
+    return __version__
+
+
+# ---------------------------------------------------------------- train
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train an experiment.
+
+    Starts from a preset or a configuration file; every field can be given another value.
+    """
+
+    experiment: Any
+    preset: str = DEFAULT_PRESET
+    """Preset to start from; see fedjax-rl list presets."""
+    config: Path | None = None
+    """Configuration file to start from, instead of a preset."""
+    out: Path | None = None
+    """Run folder (default: runs/NAME-TIME)."""
+    overwrite: bool = False
+    """Replace the run that is in the folder."""
+    agents: int | Literal["auto"] | None = None
+    """Number of agents; short for --num-agents."""
+    rounds: int | None = None
+    """Rounds of communication; short for --num-rounds."""
+    quiet: bool = False
+    """Report nothing but errors."""
+
+
+def _train(argv: Sequence[str]) -> int:
+    base = _base_config(argv)
+    arguments = _train_arguments(argv, base)
+    config: ExperimentConfig = arguments.experiment
+    changes = {"num_agents": arguments.agents, "num_rounds": arguments.rounds}
+    config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+    out = arguments.out or Path("runs") / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+    from .training import train, use_all_cores
+
+    use_all_cores()
+    result = train(config, out=out, overwrite=arguments.overwrite, progress=not arguments.quiet)
+    return INTERRUPTED if result.interrupted else 0
+
+
+def _base_config(argv: Sequence[str]) -> ExperimentConfig:
+    """Reads the preset or the file that the defaults of all other flags come from."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=f"{PROGRAM} train")
+    first.add_argument("--preset")
+    first.add_argument("--config", type=Path)
+    known, _ = first.parse_known_args(argv)
+    if known.preset is not None and known.config is not None:
+        raise ValueError("give either --preset or --config, not both")
+    return preset(known.preset or DEFAULT_PRESET) if known.config is None else ExperimentConfig.load(known.config)
+
+
+def _train_arguments(argv: Sequence[str], base: ExperimentConfig) -> Train:
+    import tyro
+
+    fields = Annotated[ExperimentConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+    kind = dataclasses.make_dataclass(
+        "Train", [("experiment", fields)], bases=(Train,), frozen=True, namespace={"__doc__": Train.__doc__}
+    )
+    return tyro.cli(kind, default=kind(experiment=base), args=list(argv), prog=f"{PROGRAM} train")
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    from .training import resume, use_all_cores
+
+    use_all_cores()
+    result = resume(arguments.dir, num_rounds=arguments.rounds, progress=not arguments.quiet)
+    return INTERRUPTED if result.interrupted else 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from .training import evaluate_run, result_table, use_all_cores
+
+    use_all_cores()
+    report = evaluate_run(
+        arguments.dir,
+        num_episodes=arguments.episodes,
+        greedy=arguments.greedy,
+        gymnasium=arguments.gymnasium,
+        seed=arguments.seed,
+    )
+    if arguments.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    from rich.console import Console
+
+    actions = "most likely" if report["greedy"] else "sampled"
+    Console().print(result_table(report | {"title": f"{arguments.dir}, round {report['rounds']}, {actions} actions"}))
+    if "gymnasium_agents" in report:
+        difference = report["gymnasium_agents"]["difference"]
+        shown = "unequal without any spread" if difference is None else f"{difference:+.2f} combined standard errors"
+        print(f"Gymnasium minus ours: {shown}")
+    return 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from .training import RunFolder, plot_agents, plot_returns
+
+    runs, folders = [], []
+    for path in arguments.dirs:
+        folder, config = RunFolder.open(path)
+        folders.append(folder)
+        runs.append((config, folder.read_metrics()))
+    names = [config.name for config, _ in runs]
+    labels = names if len(set(names)) == len(names) else [str(folder.path) for folder in folders]
+    labelled = [(label, rows) for label, (_, rows) in zip(labels, runs, strict=True)]
+    single = len(folders) == 1
+    out = arguments.out or (folders[0].returns_plot if single else Path("runs.png"))
+    title = f"{names[0]}: {runs[0][0].num_agents} agents" if single else ""
+    print(plot_returns(labelled, out, x=arguments.x, title=title))
+    if single and arguments.out is None and (rows := folders[0].read_agents()):
+        print(plot_agents(rows, folders[0].agents_plot, title=title))
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    roles = (arguments.role,) if arguments.role else (*registry.ROLES, "optimizers", "presets")
+    for number, role in enumerate(roles):
+        if len(roles) > 1:
+            print(("\n" if number else "") + f"{role}:")
+        entries = _entries(role)
+        width = max(len(name) for name, _ in entries)
+        for name, summary in entries:
+            print(f"{'  ' if len(roles) > 1 else ''}{name:<{width}}  {summary}")
+    return 0
+
+
+def _entries(role: str) -> list[tuple[str, str]]:
+    """Names and one-line descriptions of a role."""
+    if role == "presets":
+        return [(name, preset(name).description) for name in preset_names()]
+    if role == "optimizers":
+        from .training import optimizer_summaries
+
+        return list(optimizer_summaries().items())
+    return [(name, registry.summary(role, name)) for name in registry.names(role)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""From a configuration to the objects it names: family, policy, learner, round, devices."""
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from .. import registry
+from ..core import EnvFamily, Learner, Round, make_mesh, make_round, tree
+from ..learners import local_training, optimizer, server_optimizer
+from ..policies import Policy, mlp_policy
+from ._config import ExperimentConfig
+from ._expressions import Call, choices, instantiate, parse
+
+
+OPTIMIZERS = (
+    "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad",
+    "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "noisy_sgd", "novograd", "radam", "rmsprop", "sgd",
+    "sign_sgd", "sm3", "yogi",
+)  # fmt: skip
+# May stand inside an optimiser: chain(clip_by_global_norm(0.5), adam(0.001)), sgd(cosine_decay_schedule(0.1, 500)),
+# from_optax(scale(0.5)).
+OPTIMIZER_PARTS = (
+    "chain", "clip", "clip_by_global_norm", "adaptive_grad_clip", "add_decayed_weights", "add_noise", "scale", "zero_nans",
+    "constant_schedule", "cosine_decay_schedule", "exponential_decay", "linear_schedule", "polynomial_schedule",
+    "warmup_cosine_decay_schedule",
+)  # fmt: skip
+
+
+def optimizer_summaries() -> dict[str, str]:
+    """The names of the optimisers, each with the first line of its documentation in optax."""
+    return {name: (getattr(optax, name).__doc__ or "").strip().split("\n")[0] for name in OPTIMIZERS}
+
+
+class Experiment(NamedTuple):
+    """What a configuration stands for."""
+
+    config: ExperimentConfig  # with the number of agents filled in
+    family: EnvFamily
+    policy: Policy
+    learner: Learner
+    round: Round
+    mesh: Mesh | None  # shares the seeds when there are several, else it is the round's own
+
+
+def build(config: ExperimentConfig) -> Experiment:
+    """Composes the experiment of a configuration.
+
+    Raises:
+        ValueError: a component is unknown, an argument is wrong or the combination cannot work; the text names the
+            key of the configuration.
+    """
+    family = component("world.family", "families", config.world.family, {"num_envs": config.rollout.num_envs})
+    config = _with_agents(config, family)
+    num_agents = int(config.num_agents)
+    section = config.policy
+    policy = _at("policy", lambda: mlp_policy(
+        family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
+        shared_trunk=section.shared_trunk, squash=section.squash, initial_log_std=section.initial_log_std,
+    ))  # fmt: skip
+    learner = build_learner(config, policy)
+    given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
+    meeting = config.round
+    mesh = _at("devices", lambda: make_mesh(_num_devices(config)))
+    parts: dict[str, Any] = {
+        "transforms": tuple(
+            component(f"round.transforms[{i}]", "transforms", text, given) for i, text in enumerate(meeting.transforms)
+        ),
+        "topology": component("round.topology", "topologies", meeting.topology, given),
+        "participation": component("round.participation", "participation", meeting.participation, given),
+    }
+    aggregator = component("round.aggregator", "aggregators", meeting.aggregator, given)
+    round_ = make_round(
+        family,
+        learner,
+        aggregator,
+        num_agents=num_agents,
+        chunk_size=_chunk_size(config, policy),
+        mesh=mesh if config.num_seeds == 1 else None,
+        **parts,
+    )
+    return Experiment(config, family, policy, learner, round_, mesh)
+
+
+def build_learner(config: ExperimentConfig, policy: Policy) -> Learner:
+    """Composes the learner of a configuration.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    section, rollout = config.learner, config.rollout
+    given = {
+        "policy": policy,
+        "num_envs": rollout.num_envs,
+        "num_steps": rollout.num_steps,
+        "episodes": rollout.episodes,
+        "num_agents": config.num_agents,
+    }
+    objective = component("learner.objective", "objectives", section.objective, given)
+    learner: Learner = _at("learner", lambda: local_training(
+        objective,
+        build_optimizer("learner.optimizer", section.optimizer),
+        num_local_steps=section.num_local_steps,
+        num_epochs=section.num_epochs,
+        num_minibatches=section.num_minibatches,
+        corrections=tuple(
+            component(f"learner.corrections[{i}]", "corrections", text, given)
+            for i, text in enumerate(section.corrections)
+        ),
+        upload=section.upload,
+        weight=section.weight,
+        optimizer_state=section.optimizer_state,
+    ))  # fmt: skip
+    if section.server_optimizer is not None:
+        learner = server_optimizer(learner, build_optimizer("learner.server_optimizer", section.server_optimizer))
+    return learner
+
+
+def component(key: str, role: str, text: str, given: Mapping[str, Any] | None = None) -> Any:
+    """Builds one component from its expression.
+
+    Args:
+        key: where the expression stands in the configuration, for messages.
+        role: the role in the registry.
+        text: the expression.
+        given: arguments the configuration supplies by parameter name.
+
+    Raises:
+        ValueError: the name is not registered for the role, or the arguments do not fit.
+    """
+    return _at(key, lambda: _build_call(parse(text), role, given or {}))
+
+
+def build_optimizer(key: str, text: str) -> Any:
+    """Builds an optimiser from an optax name with its numbers, which stay leaves; `chain(...)` is built as it is.
+
+    Raises:
+        ValueError: the name is none of `OPTIMIZERS`, or the arguments do not fit.
+    """
+
+    def make() -> Any:
+        call = parse(text)
+        if call.name == "chain":
+            return optimizer(_optax_call(call))
+        if call.name not in OPTIMIZERS:
+            names = [*OPTIMIZERS, "chain"]
+            raise ValueError(f"{call.name!r} is not an optimiser{choices(call.name, names, 'optimisers')}")
+        factory = getattr(optax, call.name)
+        names = list(inspect.signature(factory).parameters)
+        if len(call.args) > len(names):
+            return instantiate(call, factory, {}, _optax_call)  # raises, and shows the signature
+        named = Call(call.name, (), {**dict(zip(names, call.args, strict=False)), **call.kwargs})
+        instantiate(named, factory, {}, _optax_call)
+        values = {name: _optax_call(v) if isinstance(v, Call) else v for name, v in named.kwargs.items()}
+        return optimizer(factory, **values)
+
+    return _at(key, make)
+
+
+def _optax_call(call: Call) -> Any:
+    if call.name not in (*OPTIMIZERS, *OPTIMIZER_PARTS):
+        known = choices(call.name, (*OPTIMIZERS, *OPTIMIZER_PARTS), "known")
+        raise ValueError(f"{call.name!r} cannot stand in an optimiser{known}")
+    return instantiate(call, getattr(optax, call.name), {}, _optax_call)
+
+
+def _build_call(call: Call, role: str, given: Mapping[str, Any]) -> Any:
+    names = registry.names(role)
+    if call.name not in names:
+        raise ValueError(f"{call.name!r} is not registered{choices(call.name, names, role)}")
+    factory = registry.get(role, call.name)
+
+    def nested(inner: Call) -> Any:
+        """A nested call may belong to any role; its own role comes first."""
+        for other in (role, *(r for r in registry.ROLES if r != role)):
+            if inner.name in registry.names(other):
+                return _build_call(inner, other, given)
+        if inner.name in (*OPTIMIZERS, *OPTIMIZER_PARTS):
+            return _optax_call(inner)
+        known = [*(name for other in registry.ROLES for name in registry.names(other)), *OPTIMIZERS, *OPTIMIZER_PARTS]
+        raise ValueError(f"{inner.name!r} is not registered{choices(inner.name, known, 'known')}")
+
+    return instantiate(call, factory, given, nested)
+
+
+def _at(key: str, make: Callable[[], Any]) -> Any:
+    """Runs a part of the composition; an error names the key of the configuration that it belongs to."""
+    try:
+        return make()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{key}: {error}") from error
+    except (ValueError, ImportError) as error:  # a component may need a package that is not installed
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _with_agents(config: ExperimentConfig, family: EnvFamily) -> ExperimentConfig:
+    fixed = family.num_agents
+    if config.num_agents == "auto":
+        if fixed is None:
+            raise ValueError("num_agents: 'auto' needs a family with one row per agent; give a number")
+        return config.replace(num_agents=fixed)
+    if fixed is not None and fixed != config.num_agents:
+        raise ValueError(
+            f"num_agents: the family has {fixed} training agents (a table's other rows stay unseen), got "
+            f"{config.num_agents}; give --agents {fixed} or --agents auto"
+        )
+    return config
+
+
+def _num_devices(config: ExperimentConfig) -> int:
+    """Devices to use: never more than there is work for."""
+    work = config.num_agents if config.num_seeds == 1 else config.num_seeds
+    if config.devices == "auto":
+        return max(1, min(len(jax.devices()), int(work)))
+    return int(config.devices)
+
+
+def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
+    """Agents per `vmap`, so that what they touch stays in the cache (measured on CPUs)."""
+    if config.chunk_size == "none":
+        return None
+    if config.chunk_size != "auto":
+        return int(config.chunk_size)
+    params = tree.num_bits(jax.eval_shape(policy.init, jax.random.key(0))) // 8
+    num_envs = config.rollout.num_envs
+    if jax.default_backend() == "cpu":
+        return max(1, min(400 // num_envs, 16 * 2**20 // (3 * params)))
+    widest = max(config.policy.hidden_sizes, default=1)
+    activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
+    return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))
+
+
+def use_all_cores() -> None:
+    """Asks JAX for one CPU device per core, before its first use; too late is no error, only slower."""
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        return
+    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0:  # somebody has decided
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError:  # JAX has run already
+        return

@@ -1,0 +1,237 @@
+"""Training from Python: `train(config) -> Result`."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..policies import Policy
+from . import _summary as summaries
+from ._build import Experiment, build
+from ._config import ExperimentConfig
+from ._export import save_policy
+from ._folder import RunFolder, plain
+from ._measure import Measured, agent_rows
+from ._plots import plot_agents, plot_returns
+from ._progress import Reporter
+from ._session import OnRound, Row, Session
+from ._stop import GracefulStop
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What `train` returns.
+
+    Attributes:
+        config: the configuration, with the number of agents filled in.
+        policy: the policy; `policy.apply(params, observation)`.
+        params: its trained parameters, with a leading axis of agents where every agent has its own
+            (`per_agent_models`), and before that an axis of seeds where there are several.
+        history: the lines of metrics.jsonl.
+        summary: what summary.json says; empty for a run that was stopped early.
+        agents: the rows of agents.csv; empty for a run that was stopped early.
+        folder: the run folder, or None.
+        interrupted: whether the run was stopped before its last round.
+        per_agent_models: whether every agent has a model of its own.
+    """
+
+    config: ExperimentConfig
+    policy: Policy
+    params: Any
+    history: list[Row]
+    summary: dict[str, Any]
+    agents: list[Row]
+    folder: Path | None
+    interrupted: bool
+    per_agent_models: bool
+
+    def values(self, field: str, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rounds and the values of a field of the history, where it has one.
+
+        Args:
+            field: such as "return_mean" or "drift".
+            seed: of which seed; the first by default.
+        """
+        seed = self.config.seed if seed is None else seed
+        rows = [row for row in self.history if row["seed"] == seed and row.get(field) is not None]
+        return np.array([row["round"] for row in rows]), np.array([row[field] for row in rows])
+
+
+def train(
+    config: ExperimentConfig,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    on_round: OnRound | None = None,
+) -> Result:
+    """Trains an experiment.
+
+    The results follow from the configuration alone: chunks, checkpoints, interruptions and the folder change nothing.
+    Ctrl-C finishes the rounds under way, saves and returns; a second one aborts at once.
+
+    Args:
+        config: the experiment.
+        out: the run folder; None: nothing is written.
+        overwrite: replace a run that is already in the folder.
+        resume: go on with the run in the folder.
+        progress: whether to report progress on standard error.
+        on_round: called with every line of metrics.jsonl as it is made; returns True to stop.
+
+    Returns:
+        What was learned and measured.
+
+    Raises:
+        ValueError: the configuration cannot work, or the folder holds another run.
+        OSError: something could not be written; the last checkpoint is intact.
+
+    Example:
+        >>> result = train(preset("cartpole").replace(num_rounds=1, num_agents=2), progress=False)
+        >>> len(result.history)
+        1
+    """
+    folder = None
+    if resume:
+        if out is None or overwrite:
+            raise ValueError("resume needs the folder of the run (out), and excludes overwrite")
+        folder, before = RunFolder.open(out)
+        _check_same(before, config, folder)
+    reporter = Reporter(config.name, config.num_rounds, enabled=progress)
+    session = None
+    try:
+        with GracefulStop(reporter.say) as stop:
+            experiment = build(config)
+            if out is not None and folder is None:
+                folder = RunFolder.create(out, experiment.config, overwrite=overwrite)
+            reporter.open(_headline(experiment))
+            session = Session(experiment, folder, on_round)
+            if resume:
+                session.restore()
+            session.run(reporter, stop)
+            return _finish(session, reporter)
+    finally:
+        reporter.close()
+        if session is not None:
+            session.close()
+
+
+def resume(folder: str | Path, *, num_rounds: int | None = None, progress: bool = True) -> Result:
+    """Goes on with an interrupted run, or trains a finished one for more rounds.
+
+    Args:
+        folder: the run folder.
+        num_rounds: rounds in all; None: as configured.
+        progress: whether to report progress on standard error.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no run, or its checkpoint does not fit its configuration.
+    """
+    _, config = RunFolder.open(folder)
+    if num_rounds is not None:
+        config = config.replace(num_rounds=num_rounds)
+    return train(config, out=folder, resume=True, progress=progress)
+
+
+# May differ between a checkpoint and the run that goes on from it: nothing of it changes what is learned.
+_FREE = ("name", "description", "num_rounds", "devices", "chunk_size", "evaluation.", "logging.", "checkpoint.")
+
+
+def _check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunFolder) -> None:
+    changed = {name: pair for name, pair in before.differences(config).items() if not name.startswith(_FREE)}
+    if config.num_agents == "auto":  # the folder holds the number that it stood for
+        changed.pop("num_agents", None)
+    if changed:
+        text = "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in changed.items())
+        raise ValueError(f"the run in {folder.path} cannot go on with another configuration: {text}")
+
+
+def _headline(experiment: Experiment) -> str:
+    config, mesh = experiment.config, experiment.mesh
+    devices = 1 if mesh is None else mesh.size
+    seeds = f" · {config.num_seeds} seeds" if config.num_seeds > 1 else ""
+    return (
+        f"{config.num_agents} agents · {config.rollout.num_envs} x {config.rollout.num_steps} steps{seeds} · "
+        f"{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}"
+    )
+
+
+# ---------------------------------------------------------------- the end of a run
+
+
+def _finish(session: Session, reporter: Reporter) -> Result:
+    """Evaluates, writes what a finished run leaves, and shows it."""
+    config, experiment, folder = session.config, session.experiment, session.folder
+    seeds = range(config.num_seeds)
+    models = [session.evaluator.models(session.state, k) for k in seeds]
+    params = models[0] if len(models) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *models)
+    interrupted = session.rounds < config.num_rounds
+    summary, agents = {}, []
+    if not interrupted:
+        training = [session.evaluator.all_agents(session.state, k, session.rounds) for k in seeds]
+        unseen = [m for k in seeds if (m := session.evaluator.unseen(session.state, k, session.rounds)) is not None]
+        summary = plain(_summary(session, training, unseen))
+        for k, measured in enumerate(training):
+            agents += agent_rows(measured, seed=config.seed + k, split="training")
+            agents += agent_rows(unseen[k], seed=config.seed + k, split="unseen") if unseen else []
+        if folder is not None:
+            _write(folder, session, models, summary, agents)
+    reporter.close()
+    if interrupted:
+        hint = f"; go on with: fedjax-rl resume {folder.path}" if folder is not None else ""
+        reporter.say(f"stopped after round {session.rounds} of {config.num_rounds}{hint}")
+    else:
+        reporter.table(summary)
+        if folder is not None:
+            reporter.say(f"written to {folder.path}")
+    own = experiment.round.per_agent_models
+    path = None if folder is None else folder.path
+    return Result(config, experiment.policy, params, session.history, summary, agents, path, interrupted, own)
+
+
+def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Measured]) -> dict[str, Any]:
+    config, speed = session.config, session.later_chunks if session.later_chunks.rounds else session.first_chunk
+    command = {"repeat": None, "command": None}
+    if session.folder is not None:
+        command = {"repeat": summaries.repeat_command(session.folder.config_file), "command": " ".join(sys.argv)}
+    return {
+        "name": config.name,
+        "description": config.description,
+        "num_agents": config.num_agents,
+        "num_seeds": config.num_seeds,
+        "rounds": session.rounds,
+        "env_steps": session.env_steps[0],  # of each seed; episodes end where they end, so seeds differ
+        "episodes": session.episodes[0],
+        "seconds": session.seconds,
+        "compile_seconds": session.compile_seconds,
+        **summaries.speeds(speed.env_steps, speed.updates, speed.rounds, speed.seconds),
+        **summaries.describe_results(
+            config,
+            [m.evaluation for m in training],
+            [m.evaluation for m in unseen],
+            per_agent_models=session.experiment.round.per_agent_models,
+        ),
+        **summaries.describe_machine(),
+        **command,
+    }
+
+
+def _write(
+    folder: RunFolder, session: Session, models: Sequence[Any], summary: dict[str, Any], agents: list[Row]
+) -> None:
+    config, round_ = session.config, session.experiment.round
+    for k, params in enumerate(models):
+        path = folder.policy_file if len(models) == 1 else folder.path / f"policy-seed{config.seed + k}.npz"
+        own = round_.num_agents if round_.per_agent_models else None
+        save_policy(path, session.experiment.policy, params, num_agents=own)
+    folder.write_agents(agents)
+    label = f"{config.name}: {config.num_agents} agents"
+    if any(row.get("return_mean", row.get("train_return_mean")) is not None for row in session.history):
+        plot_returns([(config.name, session.history)], folder.returns_plot, title=label)
+    plot_agents(agents, folder.agents_plot, title=f"{label}, after round {session.rounds}")
+    folder.write_summary(summary)  # last: it says that the run is complete
