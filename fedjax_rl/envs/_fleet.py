@@ -104,7 +104,10 @@ def _read_csv(path: Path) -> _Table:
     """Header and rows of a CSV file; blank lines are passed over."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, skipinitialspace=True)
-        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        try:
+            rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}, after row {reader.line_num}: not a CSV file in UTF-8 ({error})") from None
     if not rows:
         raise ValueError(
             f"{path} is empty; it needs a header with the names of physics parameters, and a row per agent"

@@ -168,6 +168,13 @@ def test_a_table_with_a_byte_order_mark(tmp_path):
     assert fleet_family(path).num_agents == 1
 
 
+def test_a_file_that_is_no_table(tmp_path):
+    path = tmp_path / "fleet.csv"
+    path.write_bytes("agent,tau\nMühle,0.1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"fleet.csv.*not a CSV file in UTF-8"):
+        fleet_family(path)
+
+
 def test_parquet(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
