@@ -69,7 +69,7 @@ def _line(measurement: Measurement) -> str:
     speed = f"{m.env_steps_per_second / 1e6:9.3f} M steps/s" if m.env_steps_per_second else " " * 19
     share = f"{m.share_of_bound:6.1%} of the bound" if m.share_of_bound else " " * 19
     return (
-        f"{setting.label:36} N = {setting.num_agents:<7} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"
+        f"{setting.label:44} {setting.size:>6} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"
         f"  compile {m.compile_seconds:5.2f} s  {m.peak_rss_mb:6.0f} MB"
     )
 

@@ -43,11 +43,11 @@ def table(old: Sequence[Measurement], new: Sequence[Measurement]) -> str:
     Raises:
         NotComparable: see `pair_up`.
     """
-    rows: list[tuple[str, ...]] = [("work", "N", "devices", "speed", "of the bound", "compile", "memory")]
+    rows: list[tuple[str, ...]] = [("work", "size", "devices", "speed", "of the bound", "compile", "memory")]
     for before, after in pair_up(old, new):
         setting = before[0].setting
         ratios = [_ratio(before, after, name) for name in ("speed", "share_of_bound", "compile_seconds", "peak_rss_mb")]
-        rows.append((setting.label, str(setting.num_agents), str(setting.num_devices), *ratios))
+        rows.append((setting.label, str(setting.size), str(setting.num_devices), *ratios))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([*lines, *_notes(old, new)])
@@ -71,7 +71,9 @@ def _complaint(mine: dict[str, Any], other: dict[tuple, list[Measurement]], name
         differing = {n: (mine.get(n), theirs.get(n)) for n in names if mine.get(n) != theirs.get(n)}
         if best is None or len(differing) < len(best):
             best = differing
-    what = f"  only the {name} file has {mine['work']} of {mine['num_agents']} agents"
+    what = (
+        f"  only the {name} file has {mine['work']} with num_agents={mine['num_agents']}, num_envs={mine['num_envs']}"
+    )
     if best is None:
         return f"{what}; the other file is empty"
     details = ", ".join(f"{n}: {best[n][0]!r} against {best[n][1]!r}" for n in sorted(best))

@@ -31,7 +31,7 @@ def plot(measurements: Sequence[Measurement], path: Path) -> None:
     )
     for axes, (name, value, logarithmic) in zip(panels, quantities, strict=True):
         for number, (label, group) in enumerate(lines.items()):
-            points = sorted((_size(m), value(m)) for m in group)
+            points = sorted((m.setting.size, value(m)) for m in group)
             marker = "os^vDPX*"[number % 8]
             axes.plot(*zip(*points, strict=True), marker=marker, linewidth=1, label=label)
         axes.set_xscale("log")
@@ -51,11 +51,6 @@ def plot(measurements: Sequence[Measurement], path: Path) -> None:
     plt.close(figure)
 
 
-def _size(measurement: Measurement) -> int:
-    setting = measurement.setting
-    return setting.num_envs if setting.work.startswith("gymnax") else setting.num_agents
-
-
 def _draw_bounds(axes, measurements: Sequence[Measurement]) -> None:
     """What the fastest matmul of the file allows a round of each network."""
     gflops = max(m.matmul_gflops for m in measurements)
@@ -63,4 +58,10 @@ def _draw_bounds(axes, measurements: Sequence[Measurement]) -> None:
     for sizes, per_step in rounds.items():
         net = "-".join(map(str, sizes))
         axes.axhline(gflops * 1e3 / per_step, color="grey", linestyle="--", linewidth=0.8)
-        axes.text(1, gflops * 1e3 / per_step, f" bound of a round, {net}", va="bottom", fontsize="x-small")
+        axes.annotate(
+            f"bound of a round, {net}",
+            (0.01, gflops * 1e3 / per_step),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize="x-small",
+        )

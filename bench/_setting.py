@@ -33,12 +33,18 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """Short name for tables and plots, without N."""
+        """Short name for tables and plots, without the size that `scaling` varies."""
         if self.work == "matmul":
             return f"matmul {self.matmul_size}"
         net = "" if self.work == "gymnax_random" else " " + "-".join(map(str, self.hidden_sizes))
         local = f", {self.num_local_steps} local steps" if self.num_local_steps > 1 else ""
-        return f"{self.work}{net}, {self.num_envs} x {self.num_steps}{local}"
+        shape = f"{self.num_steps}" if self.work.startswith("gymnax") else f"{self.num_envs} x {self.num_steps}"
+        return f"{self.work}{net}, {shape} steps{local}"
+
+    @property
+    def size(self) -> int:
+        """The size that `scaling` varies: agents, or environments of gymnax."""
+        return self.num_envs if self.work.startswith("gymnax") else self.num_agents
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,7 +87,7 @@ def test_different_settings_are_refused(setting: dict, other: dict, differing: s
 
 def test_a_missing_setting_is_refused() -> None:
     other = dataclasses.replace(MEASUREMENT, setting=dataclasses.replace(ROUND, num_agents=4))
-    with pytest.raises(NotComparable, match="only the first file has round of 4 agents"):
+    with pytest.raises(NotComparable, match="only the first file has round with num_agents=4"):
         table([MEASUREMENT, other], [MEASUREMENT])
     with pytest.raises(NotComparable, match="the other file is empty"):
         table([MEASUREMENT], [])
