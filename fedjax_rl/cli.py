@@ -191,7 +191,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from .training import evaluate_run, result_table, use_all_cores
+    from .training import console, evaluate_run, result_table, use_all_cores
 
     use_all_cores()
     report = evaluate_run(
@@ -204,10 +204,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report, indent=2))
         return 0
-    from rich.console import Console
-
     actions = "most likely" if report["greedy"] else "sampled"
-    Console().print(result_table(report | {"title": f"{arguments.dir}, round {report['rounds']}, {actions} actions"}))
+    console().print(result_table(report | {"title": f"{arguments.dir}, round {report['rounds']}, {actions} actions"}))
     if "gymnasium_agents" in report:
         difference = report["gymnasium_agents"]["difference"]
         shown = "unequal without any spread" if difference is None else f"{difference:+.2f} combined standard errors"

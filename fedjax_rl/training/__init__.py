@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ._gymnasium import evaluate_gymnasium as evaluate_gymnasium
     from ._plots import plot_agents as plot_agents
     from ._plots import plot_returns as plot_returns
+    from ._progress import console as console
     from ._progress import result_table as result_table
     from ._reevaluate import evaluate_run as evaluate_run
     from ._train import Result as Result
@@ -45,6 +46,7 @@ _HOME = {
     "evaluate_gymnasium": "_gymnasium",
     "plot_agents": "_plots",
     "plot_returns": "_plots",
+    "console": "_progress",
     "result_table": "_progress",
     "evaluate_run": "_reevaluate",
     "Result": "_train",

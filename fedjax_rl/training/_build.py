@@ -19,15 +19,15 @@ from ._expressions import Call, choices, instantiate, parse
 
 OPTIMIZERS = (
     "adabelief", "adadelta", "adafactor", "adagrad", "adam", "adamax", "adamaxw", "adamw", "adan", "amsgrad",
-    "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "noisy_sgd", "novograd", "radam", "rmsprop", "sgd",
+    "fromage", "lamb", "lars", "lion", "nadam", "nadamw", "novograd", "radam", "rmsprop", "sgd",
     "sign_sgd", "sm3", "yogi",
 )  # fmt: skip
 # May stand inside an optimiser: chain(clip_by_global_norm(0.5), adam(0.001)), sgd(cosine_decay_schedule(0.1, 500)),
 # from_optax(scale(0.5)).
 OPTIMIZER_PARTS = (
-    "chain", "clip", "clip_by_global_norm", "adaptive_grad_clip", "add_decayed_weights", "add_noise", "scale", "zero_nans",
-    "constant_schedule", "cosine_decay_schedule", "exponential_decay", "linear_schedule", "polynomial_schedule",
-    "warmup_cosine_decay_schedule",
+    "chain", "clip", "clip_by_global_norm", "adaptive_grad_clip", "add_decayed_weights", "scale",
+    "zero_nans", "constant_schedule", "cosine_decay_schedule", "exponential_decay", "linear_schedule",
+    "polynomial_schedule", "warmup_cosine_decay_schedule",
 )  # fmt: skip
 
 

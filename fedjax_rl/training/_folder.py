@@ -38,6 +38,7 @@ METRIC_FIELDS = (
     "return_mean",  # evaluation after aggregation; null in rounds without one
     "return_std",
     "return_min",
+    "return_worst_decile",
     "return_p10",
     "return_p90",
     "success_rate",
@@ -169,7 +170,7 @@ class RunFolder:
         Raises:
             OSError: nothing of the lines is left in the file then.
         """
-        text = "".join(json.dumps(_ordered(row), allow_nan=False) + "\n" for row in rows)
+        text = "".join(json.dumps(ordered(row), allow_nan=False) + "\n" for row in rows)
         size = self.metrics_file.stat().st_size
         try:
             with self.metrics_file.open("a", encoding="utf-8") as file:
@@ -238,6 +239,7 @@ class RunFolder:
             return list(csv.DictReader(file))
 
 
-def _ordered(row: Mapping[str, Any]) -> dict[str, Any]:
+def ordered(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with every field of `METRIC_FIELDS`, None where it has none, and its others in alphabetical order."""
     others = sorted(set(row) - set(METRIC_FIELDS))
     return {name: plain(row.get(name)) for name in (*METRIC_FIELDS, *others)}

@@ -25,6 +25,12 @@ def amount(value: float) -> str:
     return f"{value:.1f}"
 
 
+def console(**options: Any) -> Console:
+    """A console that does not break lines for a terminal that is not there."""
+    made = Console(highlight=False, **options)
+    return made if made.is_terminal else Console(highlight=False, width=120, **options)
+
+
 class Reporter:
     """Reports progress on standard error, so that standard output stays free for results.
 
@@ -35,7 +41,7 @@ class Reporter:
     """
 
     def __init__(self, name: str, num_rounds: int, *, enabled: bool = True):
-        self.console = Console(stderr=True, quiet=not enabled, highlight=False)
+        self.console = console(stderr=True, quiet=not enabled)
         self._enabled, self._name, self._num_rounds = enabled, name, num_rounds
         self._return = "–"
         self._live: Progress | None = None

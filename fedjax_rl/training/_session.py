@@ -11,7 +11,7 @@ import numpy as np
 from ..core import compile_rounds, init_seeds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
-from ._folder import RunFolder, plain
+from ._folder import RunFolder, ordered, plain
 from ._measure import Evaluator
 from ._progress import Reporter
 from ._stop import GracefulStop
@@ -162,13 +162,24 @@ class Session:
         for i, row in enumerate(rows):
             row["seconds"] = round(self.seconds + passed * (i // self.config.num_seeds + 1) / rounds, 3)
             if row["round"] % self.config.logging.every == 0 or "return_mean" in row:
-                logged.append(row)
+                logged.append(ordered(row))
         self.seconds += passed
         self.history += logged
         if self.folder is not None:
-            self.folder.append_metrics(logged)
+            self._write(self.folder, logged)
         stops = [self._on_round(row) for row in logged] if self._on_round else []  # everybody hears every row
         return any(stops)
+
+    def _write(self, folder: RunFolder, rows: list[Row]) -> None:
+        try:
+            folder.append_metrics(rows)
+        except OSError as error:
+            saved = self._checkpoints.latest if self._checkpoints is not None else None
+            kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
+            raise OSError(
+                f"could not write {folder.metrics_file}: {error.strerror or error}; {kept}. Make room, then: "
+                f"fedjax-rl resume {folder.path}"
+            ) from error
 
     def _every(self, rounds: int) -> bool:
         return rounds > 0 and self.rounds % rounds == 0

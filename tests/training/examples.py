@@ -15,7 +15,7 @@ TINY = ExperimentConfig(name="tiny", num_agents=5, num_rounds=9, devices=1, seed
     policy={"hidden_sizes": (8,)},
     rollout={"num_envs": 2, "num_steps": 16},
     learner={"objective": "ppo()", "optimizer": "adam(0.01)", "num_epochs": 2, "optimizer_state": "keep"},
-    evaluation={"every": 4, "episodes": 10, "unseen_agents": 3, "final_episodes": 2, "success": (20.0, 30.0)},
+    evaluation={"every": 4, "episodes": 10, "unseen_agents": 5, "final_episodes": 2, "success": (20.0, 30.0)},
     checkpoint={"every_seconds": 0.0},
 )
 

@@ -12,7 +12,6 @@ from fedjax_rl.core import make_mesh
 from fedjax_rl.envs import CartPole, cartpole_family, pooled
 from fedjax_rl.training import Evaluation, evaluate, evaluate_gymnasium
 from fedjax_rl.training._evaluate import horizon_of, spread
-
 from tests.training.examples import BALANCING, controller, linear_policy, physics
 
 
