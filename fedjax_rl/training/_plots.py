@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..metrics import bootstrap_interval
+
 
 # Okabe and Ito's palette: told apart by colour-blind readers too. Line styles repeat the distinction in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,8 +37,8 @@ class Curve(NamedTuple):
 def curve(rows: Sequence[Mapping[str, Any]], field: str = "return_mean", x: Axis = "round") -> Curve | None:
     """Builds the curve of a field of metrics.jsonl.
 
-    Several seeds give the mean over seeds and its 95 % interval, mean +- t(0.975, K - 1) s / sqrt(K). One seed gives,
-    for `return_mean`, the 10th to the 90th percentile of the evaluation's episodes.
+    Several seeds give the mean over seeds and its 95 % interval (a bootstrap, which never leaves the range of the
+    seeds). One seed gives, for `return_mean`, the 10th to the 90th percentile of the evaluation's episodes.
 
     Returns:
         The curve, or None where the field never has a value.
@@ -52,20 +54,13 @@ def curve(rows: Sequence[Mapping[str, Any]], field: str = "return_mean", x: Axis
     mean = np.array([np.mean([row[field] for row in points[r]]) for r in rounds])
     num_seeds = len({row["seed"] for row in rows})
     if num_seeds > 1:
-        half = np.array([_half_width([row[field] for row in points[r]]) for r in rounds])
-        return Curve(xs, mean, mean - half, mean + half, f"mean and 95 % interval over {num_seeds} seeds")
+        bounds = [bootstrap_interval(np.array([row[field] for row in points[r]])) for r in rounds]
+        low, high = np.array(bounds).T
+        return Curve(xs, mean, low, high, f"mean and 95 % interval over {num_seeds} seeds")
     if field == "return_mean" and all(points[r][0].get("return_p10") is not None for r in rounds):
         low, high = (np.array([points[r][0][name] for r in rounds]) for name in ("return_p10", "return_p90"))
         return Curve(xs, mean, low, high, "mean and 10th to 90th percentile of episodes")
     return Curve(xs, mean, mean, mean, "mean")
-
-
-def _half_width(values: Sequence[float]) -> float:
-    from scipy import stats
-
-    if len(values) < 2:
-        return 0.0
-    return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
 def plot_returns(

@@ -56,8 +56,8 @@ class Reporter:
                 TextColumn("[bold]{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("rounds · {task.fields[speed]} · return {task.fields[reached]} ·"),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+                TextColumn("rounds · {task.fields[speed]} · return {task.fields[reached]} · ETA"),
+                TimeRemainingColumn(compact=True),
                 console=self.console,
             )
             self._task = self._live.add_task(self._name, total=self._num_rounds, speed="compiling", reached="–")

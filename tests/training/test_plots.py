@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
+from fedjax_rl.metrics import bootstrap_interval
 from fedjax_rl.training import plot_agents, plot_returns
 from fedjax_rl.training._plots import curve, varying_columns
 
@@ -38,8 +38,12 @@ def test_several_seeds_show_the_interval_of_their_mean() -> None:
     assert line is not None
     np.testing.assert_array_equal(line.x, [200, 400, 600])
     np.testing.assert_allclose(line.mean, [21.5, 41.5, 61.5])
-    low, high = stats.t.interval(0.95, 3, loc=21.5, scale=stats.sem([20, 21, 22, 23]))
+    low, high = bootstrap_interval(np.array([20.0, 21, 22, 23]))
     np.testing.assert_allclose([line.low[0], line.high[0]], [low, high])
+    assert (line.low >= line.mean - 1.5).all()
+    assert (line.low < line.mean).all()
+    assert (line.high > line.mean).all()
+    assert (line.high <= line.mean + 1.5).all()
     assert "4 seeds" in line.meaning
 
 

@@ -83,6 +83,7 @@ def test_the_summary_agrees_with_the_table_of_agents(run: Result) -> None:
     assert run.folder is not None
     folder = RunFolder(run.folder)
     summary, agents = folder.read_summary(), folder.read_agents()
+    assert summary is not None
     assert summary == run.summary
     for group, split, count in (("training_agents", "training", 5), ("unseen_agents", "unseen", 5)):
         rows = [row for row in agents if row["split"] == split]
