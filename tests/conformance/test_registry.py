@@ -28,6 +28,9 @@ def test_loads_and_documents_itself(role, name):
     ("role", "table"),
     [
         ("aggregators", examples.AGGREGATORS),
+        ("corrections", examples.CORRECTIONS),
+        ("learners", examples.LEARNERS),
+        ("objectives", examples.OBJECTIVES),
         ("transforms", examples.TRANSFORMS),
         ("topologies", examples.TOPOLOGIES),
         ("participation", examples.PARTICIPATION),
