@@ -1,7 +1,7 @@
 """Playing: T steps of the E environments of one agent."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ Act = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
 class Playable(Protocol):
     """What a rollout asks of an environment; all methods see ONE environment."""
 
-    physics_axis: Any
+    physics_axis: ClassVar[int | None]
 
     def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> PyTree: ...
 
