@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
+import jax.core
 
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ class Mean(NamedTuple):
     """A quantity to be averaged over agents, weighted: sum of `total` over sum of `count` (NaN when nothing counts)."""
 
     total: jax.Array
-    count: jax.Array
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Sum(NamedTuple):

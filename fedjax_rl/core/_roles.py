@@ -17,7 +17,11 @@ from ._metrics import Metrics
 
 
 PyTree = Any
-Physics = Shared = Download = Local = Message = Any
+Physics = Any
+Shared = Any
+Download = Any
+Local = Any
+Message = Any
 
 
 # ---------------------------------------------------------------- what travels
@@ -26,7 +30,8 @@ Physics = Shared = Download = Local = Message = Any
 class Cohort(NamedTuple):
     """Who acts this round. Its size M is static, so the cost of a round follows M, not N."""
 
-    index: jax.Array | None  # i32[M] distinct agent ids; None = everyone, in order (M = N)
+    # i32[M] distinct agent ids; None = everyone, in order (M = N)
+    index: jax.Array | None  # pyright: ignore[reportIncompatibleMethodOverride]
     active: jax.Array  # bool[M] False = padding slot: that agent does not move
     weight: jax.Array  # f32[M] >= 0
     work: jax.Array | None  # i32[M] local steps each may do this round; None = as many as the learner wants
@@ -78,14 +83,16 @@ class Total(NamedTuple):
 
     payload: Message  # sum of w x
     weight: jax.Array  # f32[] sum of w
-    count: jax.Array  # i32[] messages with w > 0
+    # i32[] messages with w > 0
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Received(NamedTuple):
     """How much arrived at a meeting place."""
 
     weight: jax.Array  # f32[] sum of the weights
-    count: jax.Array  # i32[] messages
+    # i32[] messages
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     share: jax.Array  # f32[] messages / N
 
 

@@ -123,9 +123,8 @@ class Round:
         num_places = self.topology.num_places or 1
         fold = None
         if self.streams:
-            zero = Total(spec[0].payload, jax.ShapeDtypeStruct((), jnp.float32), jax.ShapeDtypeStruct((), jnp.int32))
-            zero = jax.tree.map(lambda z: jax.ShapeDtypeStruct((num_places, *z.shape), z.dtype), zero)
-            fold = Fold(zero, _add_to_places)
+            first = Total(tree.zeros_like(spec[0].payload), jnp.float32(0), jnp.int32(0))
+            fold = Fold(tree.replicate(first, num_places), _add_to_places)
         kept, sent = agent_map(
             _one_agent, (self, k_agent, state.places.public), xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
         )

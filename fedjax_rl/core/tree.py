@@ -70,7 +70,7 @@ def copy(tree: PyTree) -> PyTree:
     """Strong-typed arrays in buffers of their own, which may be donated."""
 
     def fresh(x: jax.Array) -> jax.Array:
-        extended = jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended)
+        extended = jnp.issubdtype(x.dtype, jax.dtypes.extended)
         return jax.random.clone(x) if extended else jnp.array(x, copy=True)
 
     return jax.tree.map(fresh, strong(tree))
@@ -81,7 +81,7 @@ def strong(tree: PyTree) -> PyTree:
 
     def convert(x: Any) -> jax.Array:
         x = jnp.asarray(x)
-        return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
+        return x if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jax.lax.convert_element_type(x, x.dtype)
 
     return jax.tree.map(convert, tree)
 
