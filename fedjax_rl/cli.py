@@ -166,7 +166,10 @@ def _base_config(argv: Sequence[str]) -> ExperimentConfig:
     known, _ = first.parse_known_args(argv)
     if known.preset is not None and known.config is not None:
         raise ValueError("give either --preset or --config, not both")
-    return preset(known.preset or DEFAULT_PRESET) if known.config is None else ExperimentConfig.load(known.config)
+    if known.config is None:
+        return preset(known.preset or DEFAULT_PRESET)
+    config = ExperimentConfig.load(known.config)
+    return config.replace(name=known.config.stem) if config.name == ExperimentConfig.name else config
 
 
 def _train_arguments(argv: Sequence[str], base: ExperimentConfig) -> Train:
@@ -222,7 +225,8 @@ def _plot(arguments: argparse.Namespace) -> int:
         folders.append(folder)
         runs.append((config, folder.read_metrics()))
     names = [config.name for config, _ in runs]
-    labels = names if len(set(names)) == len(names) else [str(folder.path) for folder in folders]
+    candidates = (names, [folder.path.name for folder in folders], [str(folder.path) for folder in folders])
+    labels = next((found for found in candidates if len(set(found)) == len(found)), candidates[-1])
     labelled = [(label, rows) for label, (_, rows) in zip(labels, runs, strict=True)]
     single = len(folders) == 1
     out = arguments.out or (folders[0].returns_plot if single else Path("runs.png"))

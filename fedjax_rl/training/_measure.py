@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import tree
+from ..core import EnvFamily, tree
 from ..envs import FleetFamily, physics_table
 from ._build import Experiment
 from ._evaluate import Evaluation, evaluate, models_of, spread
@@ -128,12 +128,16 @@ class Evaluator:
         return self._models(state, seed, np.arange(self.experiment.round.num_agents))
 
 
-def agent_rows(measured: Measured, *, seed: int, split: str) -> list[dict[str, Any]]:
-    """The rows of agents.csv: each agent's physics by name, and its episodes."""
+def agent_rows(measured: Measured, family: EnvFamily, *, seed: int, split: str) -> list[dict[str, Any]]:
+    """The rows of agents.csv: each agent's physics by name, and its episodes; of a fleet also the agents' names."""
     columns = physics_table(measured.physics)
-    returns, lengths = measured.evaluation
+    returns, lengths = (np.asarray(x, np.float32) for x in measured.evaluation)  # seven digits are plenty in a table
+    names: tuple[str, ...] = ()
+    if isinstance(family.base, FleetFamily):
+        names = family.base.labels if split == "training" else family.base.unseen_labels
     return [
         {"seed": seed, "split": split, "agent": int(agent)}
+        | ({"label": names[agent]} if names else {})
         | {name: column[i] for name, column in columns.items()}
         | {
             "episodes": returns.shape[1],

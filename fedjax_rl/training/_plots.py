@@ -155,7 +155,7 @@ def plot_agents(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: s
     return _save(figure, path)
 
 
-_NOT_PHYSICS = ("seed", "split", "agent", "episodes", "return_mean", "return_std", "length_mean")
+_NOT_PHYSICS = ("seed", "split", "agent", "label", "episodes", "return_mean", "return_std", "length_mean")
 
 
 def varying_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -65,11 +65,12 @@ class Session:
         """
         assert self.folder is not None and self._checkpoints is not None
         latest = self._checkpoints.latest
+        if latest is not None and self.config.num_rounds < latest:
+            raise ValueError(f"num_rounds is {self.config.num_rounds}, but the run has already done {latest}")
+        self.folder.write_config(self.config)  # it may have been given more rounds
         if latest is None:  # stopped before anything was saved: start again
             self.folder.cut_metrics(0)
             return
-        if self.config.num_rounds < latest:
-            raise ValueError(f"num_rounds is {self.config.num_rounds}, but the run has already done {latest}")
         counters = self._checkpoints.counters()
         like = layout(self.state)
         self.state = None  # two states at a time may not fit
@@ -77,7 +78,6 @@ class Session:
         self.rounds, self.seconds = latest, float(counters["seconds"])
         self.env_steps, self.episodes = list(counters["env_steps"]), list(counters["episodes"])
         self.history = self.folder.cut_metrics(latest)
-        self.folder.write_config(self.config)
 
     def save(self) -> None:
         """Writes a checkpoint. The metrics up to here are on the disk already, so they never lag behind it."""

@@ -1,6 +1,7 @@
 """Training from Python: `train(config) -> Result`."""
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,8 +178,9 @@ def _finish(session: Session, reporter: Reporter) -> Result:
         unseen = [m for k in seeds if (m := session.evaluator.unseen(session.state, k, session.rounds)) is not None]
         summary = plain(_summary(session, training, unseen))
         for k, measured in enumerate(training):
-            agents += agent_rows(measured, seed=config.seed + k, split="training")
-            agents += agent_rows(unseen[k], seed=config.seed + k, split="unseen") if unseen else []
+            agents += agent_rows(measured, experiment.family, seed=config.seed + k, split="training")
+            if unseen:
+                agents += agent_rows(unseen[k], experiment.family, seed=config.seed + k, split="unseen")
         if folder is not None:
             _write(folder, session, models, summary, agents)
     reporter.close()
@@ -196,9 +198,7 @@ def _finish(session: Session, reporter: Reporter) -> Result:
 
 def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Measured]) -> dict[str, Any]:
     config, speed = session.config, session.later_chunks if session.later_chunks.rounds else session.first_chunk
-    command = {"repeat": None, "command": None}
-    if session.folder is not None:
-        command = {"repeat": summaries.repeat_command(session.folder.config_file), "command": " ".join(sys.argv)}
+    folder = session.folder
     return {
         "name": config.name,
         "description": config.description,
@@ -217,7 +217,8 @@ def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Me
             per_agent_models=session.experiment.round.per_agent_models,
         ),
         **summaries.describe_machine(),
-        **command,
+        "repeat": None if folder is None else summaries.repeat_command(folder.config_file),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

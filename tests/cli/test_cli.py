@@ -40,7 +40,7 @@ def config_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory, config_file: str) -> Path:
     """The folder of a finished run."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    flags = ["--agents", "4", "--seed", "1", "--learner.num-epochs", "1", "--round.aggregator", "median"]
+    flags = ["--agents", "4", "--seed", "1", "--learner.objective", "actor_critic()", "--round.aggregator", "median"]
     assert main(["train", "--config", config_file, "--out", str(out), "--quiet", *TRAIN, *flags]) == 0
     return out
 
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, config_file: str) -> Path:
 def test_flags_reach_the_configuration(run: Path) -> None:
     _, config = RunFolder.open(run)
     assert (config.num_agents, config.num_rounds, config.seed) == (4, 1, 1)
-    assert (config.learner.num_epochs, config.round.aggregator) == (1, "median")
+    assert (config.learner.objective, config.round.aggregator) == ("actor_critic()", "median")
     assert config.world == TINY.world
     summary = RunFolder(run).read_summary()
     assert summary is not None

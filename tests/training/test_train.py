@@ -22,6 +22,7 @@ from fedjax_rl.training import (
     train,
 )
 from fedjax_rl.training._folder import METRIC_FIELDS
+from fedjax_rl.training._measure import Evaluator, agent_rows
 from tests.training.examples import TINY
 
 
@@ -259,12 +260,16 @@ def test_isolated_agents_keep_models_of_their_own(tmp_path: Path) -> None:
 def test_a_fleet_keeps_its_unseen_rows(tmp_path: Path) -> None:
     path = tmp_path / "fleet.csv"
     path.write_text("half_length,max_steps_in_episode\n" + "".join(f"{0.3 + i / 50},{20 + i}\n" for i in range(10)))
-    config = TINY.replace(num_agents="auto", num_rounds=1, world={"family": f"fleet_family('{path}')"})
-    result = train(config, out=tmp_path / "run", progress=False)
-    assert result.config.num_agents == 8
-    assert [row["split"] for row in result.agents] == ["training"] * 8 + ["unseen"] * 2
-    lengths = sorted(float(row["half_length"]) for row in result.agents)
-    np.testing.assert_allclose(lengths, [0.3 + i / 50 for i in range(10)], rtol=1e-6)
+    experiment = build(TINY.replace(num_agents="auto", world={"family": f"fleet_family('{path}')"}))
+    evaluator, state = Evaluator(experiment), _session.first_state(experiment)
+    trained, unseen = evaluator.all_agents(state, 0, 0), evaluator.unseen(state, 0, 0)
+    assert unseen is not None
+    rows = agent_rows(trained, experiment.family, seed=0, split="training")
+    rows += agent_rows(unseen, experiment.family, seed=0, split="unseen")
+    assert [row["split"] for row in rows] == ["training"] * 8 + ["unseen"] * 2  # five were asked for
+    assert {row["label"] for row in rows} == {f"row {number}" for number in range(2, 12)}
+    for row in rows:  # a spreadsheet's row 2 is the table's first
+        assert float(row["half_length"]) == pytest.approx(0.3 + (int(row["label"].removeprefix("row ")) - 2) / 50)
 
 
 # ---------------------------------------------------------------- evaluating a folder again
