@@ -17,21 +17,32 @@ class _Dense(nn.Module):
 
     width: int
     gain: float
+    initialization: str
 
     @nn.compact
     def __call__(self, input_size: int) -> tuple[jax.Array, jax.Array]:
-        """Returns kernel `f32[in, out]`, orthogonal times the gain, and bias `f32[out]`, zero."""
+        """Returns kernel `f32[in, out]` and bias `f32[out]`."""
         dtype = jnp.result_type(float)
-        kernel = self.param("kernel", nn.initializers.orthogonal(self.gain), (input_size, self.width), dtype)
-        return kernel, self.param("bias", nn.initializers.zeros_init(), (self.width,), dtype)
+        if self.initialization == "orthogonal":
+            kernel, bias = nn.initializers.orthogonal(self.gain), nn.initializers.zeros_init()
+        else:
+            kernel = bias = _uniform(1 / math.sqrt(input_size))
+        return (
+            self.param("kernel", kernel, (input_size, self.width), dtype),
+            self.param("bias", bias, (self.width,), dtype),
+        )
+
+
+def _uniform(bound: float) -> nn.initializers.Initializer:
+    """Uniform in [-bound, bound]."""
+    return lambda key, shape, dtype=None: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 class ActorCritic(nn.Module):
     """A perceptron with two heads, what the actor wants and what the critic expects.
 
     The parameters are `trunk_0, trunk_1, ..., actor, critic`, or `actor_trunk_0, ..., critic_trunk_0, ...` where the
-    trunks are separate, each with `kernel` and `bias`; and `log_std` where the actions are continuous. Hidden kernels
-    are orthogonal with gain sqrt(2), the actor's head has gain 0.01 (nearly uniform at the beginning), the critic's 1.
+    trunks are separate, each with `kernel` and `bias`; and `log_std` where the actions are continuous.
 
     Args:
         num_outputs: outputs of the actor.
@@ -40,6 +51,9 @@ class ActorCritic(nn.Module):
         shared_trunk: whether actor and critic share the hidden layers.
         initial_log_std: log standard deviation of every action dimension at the beginning; None: no such parameter.
         fast_gradient: see `dense_stack`.
+        initialization: "orthogonal": hidden kernels with gain sqrt(2), the actor's head with gain 0.01 (nearly uniform
+            actions at the beginning), the critic's with 1, biases zero; "uniform": everything in +-1 / sqrt(inputs),
+            the habit of PyTorch's linear layers.
 
     Reference: Saxe et al., "Exact solutions to the nonlinear dynamics of learning in deep linear neural networks",
         2014 (orthogonal); Andrychowicz et al., "What matters for on-policy deep actor-critic methods?", 2021, section
@@ -52,6 +66,7 @@ class ActorCritic(nn.Module):
     shared_trunk: bool
     initial_log_std: float | None
     fast_gradient: bool
+    initialization: str
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
@@ -66,7 +81,7 @@ class ActorCritic(nn.Module):
         sizes = [observation.shape[-1], *self.hidden_sizes]
 
         def layer(name: str, input_size: int, width: int, gain: float) -> tuple[jax.Array, jax.Array]:
-            return _Dense(width, gain, name=name)(input_size)
+            return _Dense(width, gain, self.initialization, name=name)(input_size)
 
         def trunk(name: str) -> list[tuple[jax.Array, jax.Array]]:
             steps = enumerate(itertools.pairwise(sizes))

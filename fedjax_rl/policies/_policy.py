@@ -63,6 +63,7 @@ class MLPPolicy(Policy):
     low: tuple[float, ...] = ()  # the action box, where the distribution is squashed into it
     high: tuple[float, ...] = ()
     fast_gradient: bool = True
+    initialization: str = "orthogonal"
 
     def init(self, key: jax.Array) -> PyTree:
         """Draws `{"params": {"trunk_0": {"kernel", "bias"}, ..., "actor": {...}, "critic": {...}, "log_std": ...}}`.
@@ -99,8 +100,9 @@ class MLPPolicy(Policy):
     def _network(self) -> ActorCritic:
         start = None if self.distribution == "categorical" else self.initial_log_std
         return ActorCritic(
-            self.action_size, self.hidden_sizes, self.activation, self.shared_trunk, start, self.fast_gradient
-        )
+            self.action_size, self.hidden_sizes, self.activation, self.shared_trunk, start, self.fast_gradient,
+            self.initialization,
+        )  # fmt: skip
 
 
 def mlp_policy(
@@ -112,6 +114,7 @@ def mlp_policy(
     initial_log_std: float = 0.0,
     *,
     fast_gradient: bool = True,
+    initialization: str = "orthogonal",
 ) -> MLPPolicy:
     """A multilayer perceptron for an environment.
 
@@ -128,6 +131,8 @@ def mlp_policy(
         initial_log_std: log standard deviation at the beginning, of the action before squashing.
         fast_gradient: differentiate with the hand-written feature-major gradient, the faster one on a CPU; False:
             ordinary autodiff, which can also push tangents forward (`jax.jvp`).
+        initialization: "orthogonal" (small actor's head, zero biases), or "uniform" in +-1 / sqrt(inputs) as
+            PyTorch's linear layers begin.
 
     Raises:
         ValueError: a value is wrong, or the environment's spaces are not flat; the text says which.
@@ -174,6 +179,7 @@ def mlp_policy(
         "low": low,
         "high": high,
         "fast_gradient": fast_gradient,
+        "initialization": initialization,
     }
     return _validated(fields)
 
@@ -219,6 +225,7 @@ def _validated(fields: Mapping[str, Any]) -> MLPPolicy:
     check_count("action_size", policy.action_size)
     check_choice("distribution", policy.distribution, _KINDS)
     check_choice("activation", policy.activation, ACTIVATIONS)
+    check_choice("initialization", policy.initialization, ("orthogonal", "uniform"))
     check_range("initial_log_std", policy.initial_log_std, -20, 20, remedy="exp of it is a standard deviation")
     for name in ("shared_trunk", "fast_gradient"):
         check(name, getattr(policy, name), lambda v: isinstance(v, bool), "must be True or False")

@@ -60,7 +60,8 @@ def build(config: ExperimentConfig) -> Experiment:
     section = config.policy
     policy = _at("policy", lambda: mlp_policy(
         family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
-        shared_trunk=section.shared_trunk, squash=section.squash, initial_log_std=section.initial_log_std,
+        shared_trunk=section.shared_trunk, initialization=section.initialization,
+        squash=section.squash, initial_log_std=section.initial_log_std,
     ))  # fmt: skip
     learner = build_learner(config, policy)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}

@@ -52,6 +52,8 @@ class PolicyConfig:
     """Activation function of the hidden layers."""
     shared_trunk: bool = True
     """Whether actor and critic share the hidden layers."""
+    initialization: Literal["orthogonal", "uniform"] = "orthogonal"
+    """How parameters begin: orthogonal with a small actor's head, or uniform as in PyTorch's linear layers."""
     squash: bool = False
     """Continuous actions: squash the Gaussian into the action box with tanh."""
     initial_log_std: float = 0.0

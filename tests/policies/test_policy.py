@@ -236,3 +236,14 @@ def test_environments_of_the_package():
 def test_errors_name_the_argument_the_value_and_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_uniform_initialization_fills_its_interval():
+    # n = 64 x 64 uniform numbers: the largest misses the bound by more than 1 % with probability 0.99^4096 < 1e-17.
+    policy = mlp_policy(DISCRETE, initialization="uniform")
+    params = policy.init(jax.random.key(0))["params"]
+    kernel = np.abs(np.asarray(params["trunk_1"]["kernel"]))
+    assert 0.99 / 8 < kernel.max() <= 1 / 8
+    assert 0 < np.abs(params["trunk_1"]["bias"]).max() <= 1 / 8
+    with pytest.raises(ValueError, match="initialization must be one of 'orthogonal', 'uniform', got 'xavier'"):
+        mlp_policy(DISCRETE, initialization="xavier")
