@@ -130,12 +130,21 @@ def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..
             return with_mapped
 
         mapped = [x for x, b in zip(leaves, batched, strict=True) if b]
-        if size == 1:
+        groups = -(-axis_size // size)
+        each = -(-axis_size // groups)  # even groups, padded: a remainder would be compiled a second time
+        if each == 1:
             out = lax.map(call(g), mapped)
-        elif size >= axis_size:
-            out = jax.vmap(call(f))(mapped)
         else:
-            out = lax.map(call(f), mapped, batch_size=size)
+            out = lax.map(jax.vmap(call(f)), [_grouped(x, groups, each) for x in mapped])
+            out = jax.tree.map(lambda x: x.reshape(groups * each, *x.shape[2:])[:axis_size], out)
         return out, jax.tree.map(lambda _: True, out)
 
     return g
+
+
+def _grouped(x: jax.Array, groups: int, each: int) -> jax.Array:
+    """[N, ...] -> [groups, each, ...], the last slice repeated where N falls short."""
+    missing = groups * each - x.shape[0]
+    if missing:
+        x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+    return x.reshape(groups, each, *x.shape[1:])
