@@ -243,8 +243,14 @@ def _fit(
 
 
 def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
-    """Agents whose gradients are taken together: as many as keep one hidden layer's activations near 1.5 MB."""
+    """Agents whose gradients are taken together.
+
+    One, where an agent has enough rows to fill the matrix units by itself: a batch of matrix products is slower than
+    one product after the other. With fewer rows, as many as keep one hidden layer's activations near 1.5 MB.
+    """
     rows = jax.tree.leaves(batch)[0].shape[0]
+    if rows >= 128:
+        return 1
     width = max(x.shape[-1] for x in jax.tree.leaves(params) if x.ndim)
     return max(1, int(1.5e6 / (4 * rows * width)))
 

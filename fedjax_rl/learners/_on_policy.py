@@ -71,8 +71,9 @@ class Play:
 
         def act(noise: jax.Array, observation: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             distribution, value = self.policy.apply(params, observation)
-            action, log_prob = distribution.sample_and_log_prob(noise)
-            return action, (log_prob, value)
+            action = distribution.sample(noise)
+            # By the function that the loss calls too: of a saturated squashed action only like ratios cancel.
+            return action, (distribution.log_prob(action), value)
 
         noise = self.policy.noise(k_act, (self.num_steps, self.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
