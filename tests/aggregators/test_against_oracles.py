@@ -19,7 +19,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("aggregator", "oracle"), CASES, ids=lambda c: str(c)[:40])
+@pytest.mark.parametrize(("aggregator", "oracle"), CASES, ids=[str(case[0]) for case in CASES])
 @pytest.mark.parametrize("num", [1, 2, 5, 10])
 def test_equals_the_oracle(aggregator, oracle, num):
     generator = np.random.default_rng(num)
