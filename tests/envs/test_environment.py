@@ -131,7 +131,9 @@ def test_a_step_keeps_the_types_of_the_state(env, double, request):
         assert observation.dtype == (jnp.float64 if double else jnp.float32)
 
 
-@pytest.mark.parametrize("env", [*OURS, gymnax_environment("Pendulum"), gymnax_environment("Reacher")], ids=lambda env: env.name)
+@pytest.mark.parametrize(
+    "env", [*OURS, gymnax_environment("Pendulum"), gymnax_environment("Reacher")], ids=lambda env: env.name
+)
 def test_bulk_resets_are_single_resets(env):
     noise = env.reset_noise(jax.random.key(3), (4, 5))
     assert all(leaf.shape[:2] == (4, 5) for leaf in jax.tree.leaves(noise))
