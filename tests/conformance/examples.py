@@ -32,7 +32,10 @@ def _policy(family: object = CARTPOLE) -> policies.Policy:
 
 
 OBJECTIVES = {
-    "reinforce": [learners.reinforce(_policy(), **_PLAY), learners.reinforce(_policy(), baseline="value", **_PLAY)],
+    "reinforce": [
+        learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
+        learners.reinforce(_policy(), baseline="value", **_PLAY),
+    ],
     "actor_critic": [
         learners.actor_critic(_policy(), **_PLAY),
         learners.actor_critic(_policy(), episodes="fresh", normalization="returns", **_PLAY),
