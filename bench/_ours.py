@@ -67,7 +67,7 @@ def our_round(setting: Setting) -> Work:
     round_ = make_round(
         family, learner, mean(), num_agents=setting.num_agents, chunk_size=setting.chunk_size, mesh=mesh
     )
-    state = jax.jit(round_.init)(jax.random.key(0))
+    state = round_.init(jax.random.key(0))
     begin = time.perf_counter()
     advance = compile_rounds(round_, state, setting.rounds_per_call)
     seconds = time.perf_counter() - begin

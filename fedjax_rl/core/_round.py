@@ -84,30 +84,7 @@ class Round:
 
     def init(self, key: jax.Array) -> RoundState:
         """The state before the first round."""
-        k_run, k_physics, k_shared, k_local, k_who = jax.random.split(key, 5)
-        physics = self.family.sample(k_physics, self.num_agents)
-        shared = self.learner.init_shared(k_shared, self.env)
-        agents = jnp.arange(self.num_agents, dtype=jnp.int32)
-
-        def first_local(common: PyTree, agent: jax.Array, physics: PyTree) -> tuple[PyTree, None]:
-            round_, key, shared = common
-            return round_.learner.init_local(jax.random.fold_in(key, agent), round_.env, physics, shared), None
-
-        local, _ = agent_map(
-            first_local, (self, k_local, shared), (agents, physics), chunk_size=self.chunk_size, mesh=self.mesh
-        )
-        messages = self._message_specs(shared, tree.take(physics, 0), tree.take(local, 0))
-        zeros = [tree.zeros_like(message) for message in messages]
-        states = [t.init(zero) for t, zero in zip(self.transforms, zeros, strict=False)]
-        memory = tuple(
-            jax.vmap(t.init_agent, (0, None))(agents, zero) for t, zero in zip(self.transforms, zeros, strict=False)
-        )
-        root = NodeState(shared, self.aggregator.init(zeros[-1]), tuple(s.node for s in states))
-        places = self.topology.init(root, zeros[-1], self.num_agents)
-        who = self.participation.init(k_who, self.num_agents)
-        wire = tuple(s.wire for s in states)
-        state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)
-        return self._pin(tree.copy(state))  # `run` donates the state: no buffer may belong to anything else
+        return _first_state(self, key)
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
         """One round: the cohort acts, its messages travel, the meeting places digest them."""
@@ -237,6 +214,35 @@ class Round:
         shared = self.learner.merge(k_merge, self.env, state.shared, message, received)
         new = NodeState(shared, aggregator_state, tuple(decoders))
         return tree.where(received.count > 0, new, state)
+
+
+@jax.jit  # op by op it would take three times as long; transforms see through it
+def _first_state(round_: Round, key: jax.Array) -> RoundState:
+    """The state before the first round."""
+    k_run, k_physics, k_shared, k_local, k_who = jax.random.split(key, 5)
+    physics = round_.family.sample(k_physics, round_.num_agents)
+    shared = round_.learner.init_shared(k_shared, round_.env)
+    agents = jnp.arange(round_.num_agents, dtype=jnp.int32)
+
+    def first_local(common: PyTree, agent: jax.Array, physics: PyTree) -> tuple[PyTree, None]:
+        round_, key, shared = common
+        return round_.learner.init_local(jax.random.fold_in(key, agent), round_.env, physics, shared), None
+
+    local, _ = agent_map(
+        first_local, (round_, k_local, shared), (agents, physics), chunk_size=round_.chunk_size, mesh=round_.mesh
+    )
+    messages = round_._message_specs(shared, tree.take(physics, 0), tree.take(local, 0))
+    zeros = [tree.zeros_like(message) for message in messages]
+    states = [t.init(zero) for t, zero in zip(round_.transforms, zeros, strict=False)]
+    memory = tuple(
+        jax.vmap(t.init_agent, (0, None))(agents, zero) for t, zero in zip(round_.transforms, zeros, strict=False)
+    )
+    root = NodeState(shared, round_.aggregator.init(zeros[-1]), tuple(s.node for s in states))
+    places = round_.topology.init(root, zeros[-1], round_.num_agents)
+    who = round_.participation.init(k_who, round_.num_agents)
+    wire = tuple(s.wire for s in states)
+    state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)
+    return round_._pin(tree.copy(state))  # `run` donates the state: no buffer may belong to anything else
 
 
 def _one_agent(

@@ -201,7 +201,7 @@ def first_state(experiment: Experiment) -> Any:
     """The state before the first round: of one seed, or stacked for several."""
     config, mesh = experiment.config, experiment.mesh
     if config.num_seeds == 1:
-        return jax.jit(lambda r, key: r.init(key))(experiment.round, jax.random.key(config.seed))
+        return experiment.round.init(jax.random.key(config.seed))
     keys = jax.vmap(jax.random.key)(np.arange(config.seed, config.seed + config.num_seeds))
     return jax.jit(lambda r, keys: init_seeds(r, keys, mesh=mesh))(experiment.round, keys)
 
