@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ..core import Received
+from ..core import Received, tree
 
 
 PyTree = Any
@@ -16,23 +16,31 @@ class Context(NamedTuple):
     """What a correction sees when it changes a gradient."""
 
     objective: Any
-    gradient_at: Callable[[PyTree], PyTree]  # params -> the uncorrected gradient of the same batch
+    state: PyTree  # the objective's state
+    loss_at: Callable[[PyTree, PyTree], jax.Array]  # (params, batch) -> the uncorrected loss, f32[]
+    gradient_at: Callable[[PyTree, PyTree], PyTree]  # (params, batch) -> the uncorrected gradient
     params: PyTree  # where the gradient was taken
     anchor: PyTree  # the parameters this agent downloaded
+    behaviour: PyTree  # the parameters that collected the batch
     batch: PyTree
     shared: PyTree  # this correction's server variable
-    local: PyTree  # this correction's memory
+    memory: PyTree  # what this correction remembers within the round
 
 
-class Trained(NamedTuple):
-    """What one agent's round of local training amounts to."""
+class Merging(NamedTuple):
+    """What a meeting place knows when it digests a message."""
 
-    delta: PyTree  # trained parameters minus the anchor
-    num_steps: jax.Array  # i32[] gradient steps
+    received: Received
+    num_steps: int  # gradient steps of an agent that does all its work
+    learning_rate: Any  # of plain SGD; None with another optimiser
 
 
 class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
-    """Every hook is the identity unless redefined."""
+    """Every hook is the identity unless redefined; the hooks see ONE agent, `merge` ONE meeting place."""
+
+    def check(self, training: Any) -> None:
+        """Raises `ValueError` where this correction and the other arguments of `local_training` exclude each other."""
+        del training
 
     def init_shared(self, params: PyTree) -> PyTree:
         """A server variable that every agent downloads (SCAFFOLD: c)."""
@@ -40,31 +48,97 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
         return ()
 
     def init_local(self, params: PyTree) -> PyTree:
-        """An agent's memory (SCAFFOLD: c_i)."""
+        """What an agent keeps from round to round (SCAFFOLD: c_i)."""
         del params
         return ()
 
-    def behaviour(self, key: jax.Array, params: PyTree, anchor: PyTree, shared: PyTree, local: PyTree) -> PyTree:
+    def begin(self, params: PyTree, shared: PyTree, local: PyTree) -> PyTree:
+        """What moves within a round, from what the agent kept; `params` are the downloaded ones."""
+        del params, shared
+        return local
+
+    def behaviour(
+        self, key: jax.Array, params: PyTree, anchor: PyTree, shared: PyTree, memory: PyTree
+    ) -> PyTree:  # fmt: skip
         """The parameters that collect data."""
-        del key, anchor, shared, local
+        del key, anchor, shared, memory
         return params
 
     def gradient(self, key: jax.Array, gradient: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         """(corrected gradient, new memory)."""
         del key
-        return gradient, context.local
+        return gradient, context.memory
 
-    def message(self, local: PyTree, shared: PyTree, trained: Trained) -> tuple[PyTree, PyTree]:
-        """(new memory, extra payload to be aggregated along)."""
-        del shared, trained
-        return local, ()
+    def message(
+        self, memory: PyTree, shared: PyTree, moved: PyTree, num_steps: jax.Array
+    ) -> tuple[PyTree, PyTree, PyTree]:
+        """After the last step.
 
-    def merge(self, shared: PyTree, extra: PyTree, received: Received) -> PyTree:
-        """The server variable digests the aggregated extra payload."""
-        del extra, received
-        return shared
+        Args:
+            memory: of this round.
+            shared: this correction's server variable.
+            moved: trained minus downloaded parameters (or the gradient, where that is uploaded).
+            num_steps: i32[] gradient steps taken.
+
+        Returns:
+            what the agent keeps, `moved` as it shall be uploaded, and extra payload to be aggregated along.
+        """
+        del shared, num_steps
+        return memory, moved, ()
+
+    def merge(self, shared: PyTree, extra: PyTree, moved: PyTree, merging: Merging) -> tuple[PyTree, PyTree]:
+        """The aggregated message arrives: (new server variable, the movement of the model)."""
+        del extra, merging
+        return shared, moved
 
     def settle(self, before: PyTree, after: PyTree, delivered: jax.Array) -> PyTree:
-        """Commits the memory; redefine where it must not move when the message is lost."""
-        del before, delivered
-        return after
+        """What the agent keeps commits on delivery."""
+        return tree.where(delivered, after, before)
+
+
+def require_uniform_weights(name: str, training: Any) -> None:
+    """Raises unless messages weigh alike: server variables are means over agents."""
+    if training.weight != "uniform":
+        raise ValueError(f"weight must be 'uniform' with {name}, got {training.weight!r}: its server variable is a mean")
+
+
+def require_movement(name: str, training: Any) -> None:
+    """Raises unless trained parameters are uploaded."""
+    if training.upload != "delta":
+        raise ValueError(f"upload must be 'delta' with {name}, got {training.upload!r}")
+
+
+def require_plain_sgd(name: str, training: Any) -> None:
+    """Raises unless the local step is theta - eta g with one number eta."""
+    if training.learning_rate is None:
+        raise ValueError(
+            f"optimizer must be plain SGD with {name}, which reads its direction off the movement; write "
+            "optimizer(optax.sgd, learning_rate=0.1)"
+        )
+
+
+def require_whole_batches(name: str, training: Any) -> None:
+    """Raises unless a gradient step sees all that was just collected, once."""
+    if training.num_minibatches != 1 or training.num_epochs != 1:
+        raise ValueError(
+            f"num_epochs and num_minibatches must be 1 with {name}, got {training.num_epochs} and "
+            f"{training.num_minibatches}: it takes one step per collected batch; use num_local_steps for more steps"
+        )
+
+
+def require_trajectories(name: str, training: Any) -> None:
+    """Raises unless the objective can tell the ratio of whole trajectories."""
+    require_whole_batches(name, training)
+    if not training.objective.whole_trajectories:
+        raise ValueError(
+            f"objective must collect whole trajectories with {name}, got {type(training.objective).__name__}; "
+            "use episodes='fresh'"
+        )
+
+
+def require_distribution(name: str, training: Any) -> None:
+    """Raises unless the objective acts with a distribution."""
+    if not training.objective.has_distribution:
+        raise ValueError(
+            f"objective must have a stochastic policy with {name}, got {type(training.objective).__name__}"
+        )

@@ -21,7 +21,7 @@ from ..core import (
     static,
     tree,
 )
-from ._correction import Context, Correction, Trained
+from ._correction import Context, Correction, Merging
 from ._objective import Objective
 from ._optimizer import Optimizer, as_optimizer
 
@@ -85,7 +85,7 @@ class LocalTraining(Learner):
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, shared: Shared) -> Local:
         optimizer = self.optimizer.build().init(shared.params) if self.optimizer_state == "keep" else ()
         corrections = tuple(c.init_local(shared.params) for c in self.corrections)
-        return Local(self.objective.init_local(key, env, physics), optimizer, corrections)
+        return Local(self.objective.init_local(key, env, physics, shared.params), optimizer, corrections)
 
     def broadcast(self, shared: Shared) -> Shared:
         return shared if self.optimizer_state == "average" else shared._replace(optimizer=())
@@ -99,7 +99,11 @@ class LocalTraining(Learner):
             "average": lambda: download.optimizer,
         }
         optimizer = () if self.upload == "gradient" else start[self.optimizer_state]()
-        training = _Training(download.params, optimizer, local.objective, local.corrections)
+        memories = tuple(
+            c.begin(download.params, shared, own)
+            for c, shared, own in zip(self.corrections, download.corrections, local.corrections, strict=True)
+        )
+        training = _Training(download.params, optimizer, local.objective, memories)
 
         def local_step(training: _Training, step: Any) -> tuple[_Training, PyTree]:
             after, report = self._local_step(jax.random.fold_in(key, step), env, physics, download, training)
@@ -119,20 +123,17 @@ class LocalTraining(Learner):
             moved = tree.subtract(training.params, download.params)
             metrics["drift"] = Mean(tree.norm(moved), jnp.ones(()))
         averaged = self.optimizer_state == "average"
-        trained = Trained(moved, num_steps)
-        settled = [
-            c.message(own, shared, trained)
-            for c, own, shared in zip(self.corrections, training.corrections, download.corrections, strict=True)
-        ]
-        payload = Message(
-            moved,
-            _difference(training.optimizer, download.optimizer) if averaged else (),
-            tuple(extra for _, extra in settled),
-        )
+        kept, extras = [], []
+        for c, memory, shared in zip(self.corrections, training.corrections, download.corrections, strict=True):
+            own, moved, extra = c.message(memory, shared, moved, num_steps)
+            kept.append(own)
+            extras.append(extra)
+        optimizer = _difference(training.optimizer, download.optimizer) if averaged else ()
+        payload = Message(moved, optimizer, tuple(extras))
         new_local = Local(
             training.objective,
             training.optimizer if self.optimizer_state == "keep" else (),
-            tuple(own for own, _ in settled),
+            tuple(kept),
         )
         weight = num_samples if self.weight == "samples" else 1.0
         return new_local, seal(payload, weight=weight, num_steps=num_steps, num_samples=num_samples), metrics
@@ -145,22 +146,32 @@ class LocalTraining(Learner):
         return after._replace(corrections=tuple(corrections))
 
     def merge(self, key: jax.Array, env: Any, shared: Shared, message: Message, received: Received) -> Shared:
-        optimizer = shared.optimizer
+        moved, optimizer = message.params, shared.optimizer
+        merging = Merging(received, self.num_steps, self.learning_rate)
+        corrections = []
+        for c, own, extra in zip(self.corrections, shared.corrections, message.corrections, strict=True):
+            own, moved = c.merge(own, extra, moved, merging)
+            corrections.append(own)
         if self.upload == "gradient":
-            updates, optimizer = self.optimizer.build().update(message.params, optimizer, shared.params)
-            params = optax.apply_updates(shared.params, updates)
-        else:
-            params = tree.add(shared.params, message.params)
-            if self.optimizer_state == "average":
-                optimizer = _moved(optimizer, message.optimizer)
-        corrections = [
-            c.merge(own, extra, received)
-            for c, own, extra in zip(self.corrections, shared.corrections, message.corrections, strict=True)
-        ]
-        return Shared(params, optimizer, tuple(corrections))
+            moved, optimizer = self.optimizer.build().update(moved, optimizer, shared.params)
+        elif self.optimizer_state == "average":
+            optimizer = _moved(optimizer, message.optimizer)
+        return Shared(optax.apply_updates(shared.params, moved), optimizer, tuple(corrections))
 
     def policy(self, shared: Shared, local: Local) -> PyTree:
         return shared.params
+
+    @property
+    def num_steps(self) -> int:
+        """Gradient steps of a whole round of an agent."""
+        return self.num_local_steps * self.num_epochs * self.num_minibatches
+
+    @property
+    def learning_rate(self) -> Any:
+        """eta where a local step is theta - eta g; None with any other optimiser."""
+        numbers = self.optimizer.hyperparameters
+        plain = self.optimizer.factory is optax.sgd and set(numbers) == {"learning_rate"}
+        return None if not plain or callable(numbers["learning_rate"]) else numbers["learning_rate"]
 
     # ------------------------------------------------------------ parts
 
@@ -179,9 +190,9 @@ class LocalTraining(Learner):
         group = _agents_per_gradient(collected.batch, training.params)
         fit = few_agents_at_a_time(_fit, group)
         (params, optimizer, corrections), gradient, report = fit(
-            self, k_fit, training, download.params, download.corrections, collected.batch
+            self, k_fit, training, download.params, behaviour, download.corrections, collected.batch
         )
-        objective = self.objective.after_step(params, collected.state)
+        objective = self.objective.after_step(params, collected.state, collected.batch)
         metrics = {name: as_metric(value) for name, value in collected.metrics.items()} | report
         num_steps = jnp.int32(self.num_epochs * self.num_minibatches)
         return (
@@ -191,7 +202,13 @@ class LocalTraining(Learner):
 
 
 def _fit(
-    learner: LocalTraining, key: jax.Array, training: _Training, anchor: PyTree, shared: PyTree, batch: PyTree
+    learner: LocalTraining,
+    key: jax.Array,
+    training: _Training,
+    anchor: PyTree,
+    behaviour: PyTree,
+    shared: PyTree,
+    batch: PyTree,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Epochs x minibatches of gradient steps on one batch of one agent.
 
@@ -204,15 +221,17 @@ def _fit(
         params, optimizer, memories = carry
         k_loss, k_correction = jax.random.split(key)
 
-        def gradient_at(params: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
-            return jax.grad(learner.objective.loss, argnums=1, has_aux=True)(k_loss, params, training.objective, rows)
+        def loss_at(params: PyTree, batch: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return learner.objective.loss(k_loss, params, training.objective, batch)
 
-        gradient, report = gradient_at(params)
+        gradient, report = jax.grad(loss_at, has_aux=True)(params, rows)
         memories = list(memories)
         for i, c in enumerate(learner.corrections):
             context = Context(
-                learner.objective, lambda p: gradient_at(p)[0], params, anchor, rows, shared[i], memories[i]
-            )
+                learner.objective, training.objective, lambda p, b: loss_at(p, b)[0],
+                lambda p, b: jax.grad(loss_at, has_aux=True)(p, b)[0],
+                params, anchor, behaviour, rows, shared[i], memories[i],
+            )  # fmt: skip
             gradient, memories[i] = c.gradient(jax.random.fold_in(k_correction, i), gradient, context)
         report = {name: as_metric(value) for name, value in report.items()}
         if learner.upload == "gradient":

@@ -33,8 +33,8 @@ class Objective(abc.ABC):
         """Parameters."""
 
     @abc.abstractmethod
-    def init_local(self, key: jax.Array, env: Any, physics: PyTree) -> PyTree:
-        """State that stays with the agent: environments, replay, target network, running statistics."""
+    def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PyTree:
+        """State that stays with the agent: environments, replay, target network; `params` are the first model."""
 
     @abc.abstractmethod
     def collect(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: PyTree) -> Collected:
@@ -46,11 +46,35 @@ class Objective(abc.ABC):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss to descend, f32[], and what to report."""
 
-    @abc.abstractmethod
-    def log_prob(self, params: PyTree, batch: PyTree) -> jax.Array:
-        """log pi(a|s) of the batch, f32[S], for importance ratios."""
-
-    def after_step(self, params: PyTree, state: PyTree) -> PyTree:
-        """After a local step: target networks, statistics."""
-        del params
+    def after_step(self, params: PyTree, state: PyTree, batch: PyTree) -> PyTree:
+        """After a local step on `batch`: target networks, adaptive penalties."""
+        del params, batch
         return state
+
+    # ------------------------------------------------------------ what corrections ask for
+
+    @property
+    def has_distribution(self) -> bool:
+        """Whether it acts with a distribution that `distribution` tells."""
+        return type(self).distribution is not Objective.distribution
+
+    @property
+    def whole_trajectories(self) -> bool:
+        """Whether a batch is made of whole trajectories, so that `trajectory_ratio` has a meaning."""
+        return False
+
+    def distribution(self, params: PyTree, batch: PyTree) -> tuple[Any, jax.Array | None]:
+        """The action distributions [S] at the states of a batch, and the mask bool[S] of the real ones (None: all)."""
+        raise NotImplementedError(f"{type(self).__name__} has no action distribution")
+
+    def log_prob(self, params: PyTree, batch: PyTree) -> jax.Array:
+        """log pi(a|s) of a batch's actions, f32[S]; 0 where a row is not real."""
+        raise NotImplementedError(f"{type(self).__name__} has no action distribution")
+
+    def over_trajectories(self, batch: PyTree, x: jax.Array) -> jax.Array:
+        """The sum of x f32[S] over the trajectory that a row belongs to, f32[S]."""
+        raise NotImplementedError(f"{type(self).__name__} does not collect whole trajectories")
+
+    def reweigh(self, batch: PyTree, weight: jax.Array) -> PyTree:
+        """The batch with each row's policy gradient multiplied by weight f32[S]."""
+        raise NotImplementedError(f"{type(self).__name__} has no policy gradient to weigh")

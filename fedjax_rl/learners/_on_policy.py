@@ -112,11 +112,25 @@ class OnPolicy(Objective):
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.init(key)
 
-    def init_local(self, key: jax.Array, env: Any, physics: PyTree) -> PyTree:
+    def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PyTree:
         return self.play.init_state(key, env, physics)
 
+    @property
+    def whole_trajectories(self) -> bool:
+        return self.play.episodes == "fresh"
+
+    def distribution(self, params: PyTree, batch: Batch) -> tuple[Any, jax.Array]:
+        return self.play.policy.apply(params, batch.observation)[0], batch.mask
+
     def log_prob(self, params: PyTree, batch: Batch) -> jax.Array:
-        return self.play.policy.apply(params, batch.observation)[0].log_prob(batch.action)
+        return jnp.where(batch.mask, self.distribution(params, batch)[0].log_prob(batch.action), 0)
+
+    def over_trajectories(self, batch: Batch, x: jax.Array) -> jax.Array:
+        grid = x.reshape(-1, self.play.num_envs)  # whole batches keep their order: [T, E] in rows
+        return jnp.broadcast_to(jnp.sum(grid, 0, keepdims=True), grid.shape).reshape(-1)
+
+    def reweigh(self, batch: Batch, weight: jax.Array) -> Batch:
+        return batch._replace(advantage=batch.advantage * weight)
 
 
 def play(
