@@ -59,7 +59,7 @@ def _one_setting(arguments: argparse.Namespace, num_devices: int) -> Setting | N
         return None
     setting = Setting(**{"work": "round", "num_envs": 8, "num_devices": num_devices, **given})
     if setting.chunk_size is None and setting.work in ("rollout", "round"):
-        return dataclasses.replace(setting, chunk_size=chunk_size(setting.num_envs, setting.hidden_sizes))
+        return dataclasses.replace(setting, chunk_size=chunk_size(setting))
     return setting
 
 

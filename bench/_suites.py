@@ -3,6 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
+from fedjax_rl.envs import cartpole_family
+from fedjax_rl.learners import agents_per_chunk
+from fedjax_rl.policies import mlp_policy
+
 from ._setting import Setting
 
 
@@ -21,8 +25,8 @@ def throughput(num_devices: int) -> Iterator[Setting]:
     """Acting alone and the full round, over the shapes that load the machine differently."""
     for work in ("rollout", "round"):
         for shape in (
-            {"num_agents": 10, "rounds_per_call": 20 if work == "round" else 1},
-            {"num_agents": 100},
+            {"num_agents": 10, "rounds_per_call": 100 if work == "round" else 1},
+            {"num_agents": 100, "rounds_per_call": 10 if work == "round" else 1},
             {"num_agents": 1000},
             {"num_agents": 10_000},
             {"num_agents": 10_000, "num_envs": 1},
@@ -39,7 +43,7 @@ def scaling(num_devices: int) -> Iterator[Setting]:
         for num_agents in (1, 10, 100, 1000, 10_000, 100_000):
             if num_agents <= largest:
                 # Enough rounds per call that the call itself does not count.
-                rounds = max(1, 160_000 // (num_agents * num_envs * 200))
+                rounds = max(1, 1_600_000 // (num_agents * num_envs * 200))
                 yield _chunked(
                     dataclasses.replace(
                         ROUND,
@@ -51,15 +55,13 @@ def scaling(num_devices: int) -> Iterator[Setting]:
                 )
 
 
-def chunk_size(num_envs: int, hidden_sizes: tuple[int, ...]) -> int:
-    """Agents per vmap: some hundred environments fill the vector units, and models of their own fill the cache."""
-    sizes = (4, *hidden_sizes)
-    params = sum((rows + 1) * columns for rows, columns in zip(sizes, hidden_sizes, strict=False)) + 3 * sizes[-1]
-    return max(1, min(400 // num_envs, 16 * 2**20 // (12 * params)))
+def chunk_size(setting: Setting) -> int:
+    """Agents per vmap, as the trainer chooses."""
+    return agents_per_chunk(mlp_policy(cartpole_family().env, setting.hidden_sizes), setting.num_envs)
 
 
 def _chunked(setting: Setting) -> Setting:
-    return dataclasses.replace(setting, chunk_size=chunk_size(setting.num_envs, setting.hidden_sizes))
+    return dataclasses.replace(setting, chunk_size=chunk_size(setting))
 
 
 SUITES = {"limit": limit, "throughput": throughput, "scaling": scaling}

@@ -10,8 +10,8 @@ import optax
 from jax.sharding import Mesh
 
 from .. import registry
-from ..core import EnvFamily, Learner, Round, make_mesh, make_round, tree
-from ..learners import local_training, optimizer, server_optimizer
+from ..core import EnvFamily, Learner, Round, make_mesh, make_round
+from ..learners import agents_per_chunk, local_training, optimizer, server_optimizer
 from ..policies import Policy, mlp_policy
 from ._config import ExperimentConfig
 from ._expressions import Call, choices, instantiate, parse
@@ -226,10 +226,9 @@ def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
         return None
     if config.chunk_size != "auto":
         return int(config.chunk_size)
-    params = tree.num_bits(jax.eval_shape(policy.init, jax.random.key(0))) // 8
     num_envs = config.rollout.num_envs
     if jax.default_backend() == "cpu":
-        return max(1, min(400 // num_envs, 16 * 2**20 // (3 * params)))
+        return agents_per_chunk(policy, num_envs)
     widest = max(config.policy.hidden_sizes, default=1)
     activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
     return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))
