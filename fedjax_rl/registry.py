@@ -16,6 +16,7 @@ ROLES: dict[str, dict[str, str]] = {
     "objectives": {
         "reinforce": "learners:reinforce",
         "actor_critic": "learners:actor_critic",
+        "a2c": "learners:a2c",
         "ppo": "learners:ppo",
     },
     "learners": {
@@ -24,6 +25,22 @@ ROLES: dict[str, dict[str, str]] = {
     },
     "corrections": {
         "proximal": "learners:proximal",
+        "kl_to_global": "learners:kl_to_global",
+        "control_variates": "learners:control_variates",
+        "dynamic_regularization": "learners:dynamic_regularization",
+        "mime": "learners:mime",
+        "mime_lite": "learners:mime_lite",
+        "normalized_averaging": "learners:normalized_averaging",
+        "svrpg": "learners:svrpg",
+        "svrpg_momentum": "learners:svrpg_momentum",
+        "hapg_momentum": "learners:hapg_momentum",
+        "natural_gradient": "learners:natural_gradient",
+        "importance_weighting": "learners:importance_weighting",
+        "mixed_behaviour": "learners:mixed_behaviour",
+        "clip_gradient": "learners:clip_gradient",
+    },
+    "schedules": {
+        "ramp": "rl:ramp",
     },
     "aggregators": {
         "mean": "aggregators:mean",

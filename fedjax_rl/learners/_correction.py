@@ -30,6 +30,7 @@ class Context(NamedTuple):
 class Merging(NamedTuple):
     """What a meeting place knows when it digests a message."""
 
+    params: PyTree  # before
     received: Received
     num_steps: int  # gradient steps of an agent that does all its work
     learning_rate: Any  # of plain SGD; None with another optimiser
@@ -99,7 +100,9 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
 def require_uniform_weights(name: str, training: Any) -> None:
     """Raises unless messages weigh alike: server variables are means over agents."""
     if training.weight != "uniform":
-        raise ValueError(f"weight must be 'uniform' with {name}, got {training.weight!r}: its server variable is a mean")
+        raise ValueError(
+            f"weight must be 'uniform' with {name}, got {training.weight!r}: its server variable is a mean"
+        )
 
 
 def require_movement(name: str, training: Any) -> None:

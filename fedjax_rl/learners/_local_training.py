@@ -147,7 +147,7 @@ class LocalTraining(Learner):
 
     def merge(self, key: jax.Array, env: Any, shared: Shared, message: Message, received: Received) -> Shared:
         moved, optimizer = message.params, shared.optimizer
-        merging = Merging(received, self.num_steps, self.learning_rate)
+        merging = Merging(shared.params, received, self.num_steps, self.learning_rate)
         corrections = []
         for c, own, extra in zip(self.corrections, shared.corrections, message.corrections, strict=True):
             own, moved = c.merge(own, extra, moved, merging)
@@ -355,7 +355,7 @@ def local_training(
             f"num_minibatches must divide the {objective.batch_size} samples of a batch (num_envs x num_steps), "
             f"got {num_minibatches}"
         )
-    return LocalTraining(
+    training = LocalTraining(
         objective,
         as_optimizer(optimizer),
         tuple(corrections),
@@ -366,3 +366,6 @@ def local_training(
         weight,
         optimizer_state,
     )
+    for correction in corrections:
+        correction.check(training)
+    return training

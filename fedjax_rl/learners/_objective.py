@@ -59,9 +59,18 @@ class Objective(abc.ABC):
         return type(self).distribution is not Objective.distribution
 
     @property
+    def uses_ratios(self) -> bool:
+        """Whether the loss itself weighs rows by the ratio to the behaviour policy."""
+        return False
+
+    @property
     def whole_trajectories(self) -> bool:
         """Whether a batch is made of whole trajectories, so that `trajectory_ratio` has a meaning."""
         return False
+
+    def parts(self, params: PyTree) -> PyTree:
+        """The name of the part that every leaf belongs to: "actor", "critic", "trunk" (of both), ..."""
+        return jax.tree.map(lambda _: "actor", params)
 
     def distribution(self, params: PyTree, batch: PyTree) -> tuple[Any, jax.Array | None]:
         """The action distributions [S] at the states of a batch, and the mask bool[S] of the real ones (None: all)."""

@@ -1,5 +1,6 @@
 """What the on-policy objectives share: playing, bootstrapping and the batch."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,11 +11,13 @@ from ..policies import Policy
 from ..rl import (
     RolloutState,
     Trajectory,
+    check_schedule,
+    entropy_bonus,
     generalized_advantages,
     init_rollout,
-    normalize,
     rollout,
     run_if_any,
+    value_at,
 )
 from ._objective import Collected, Objective
 
@@ -40,6 +43,20 @@ class Batch(NamedTuple):
     advantage: jax.Array  # f32[S]
     target: jax.Array  # f32[S] of the critic
     mask: jax.Array  # bool[S] a real step
+    after: PyTree = ()  # what a subclass adds, leaves [S, ...]
+
+
+# advantage and target f32[T, E], and perhaps what becomes `Batch.after`
+Estimate = Callable[[Trajectory, Values], tuple[Any, ...]]
+
+
+class PlayState(NamedTuple):
+    """What an on-policy agent keeps."""
+
+    rollout: RolloutState | tuple[()]  # environments under way; none where every round starts afresh
+    # i32[] local steps so far; schedules read it
+    count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
+    extra: PyTree = ()  # what a subclass adds
 
 
 @component
@@ -101,9 +118,11 @@ class Play:
 
 
 class OnPolicy(Objective):
-    """An objective that learns from what it has just played; a subclass has the field `play` and says how."""
+    """An objective that learns from what it has just played; a subclass has these fields and says how."""
 
     play: Play
+    value_cost: Any  # a number or a schedule, as the next
+    entropy_cost: Any
 
     @property
     def batch_size(self) -> int:
@@ -112,8 +131,32 @@ class OnPolicy(Objective):
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.init(key)
 
-    def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PyTree:
-        return self.play.init_state(key, env, physics)
+    def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PlayState:
+        return PlayState(self.play.init_state(key, env, physics), jnp.int32(0))
+
+    def after_step(self, params: PyTree, state: PlayState, batch: Batch) -> PlayState:
+        return state._replace(count=state.count + 1)
+
+    def collect_with(
+        self, estimate: Estimate, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: PlayState
+    ) -> Collected:
+        """Plays, and turns the trajectory into samples by estimate(trajectory, values) -> (advantage, target, ...)."""
+        trajectory, values, rollout, metrics = self.play(key, env, physics, params, state.rollout)
+        batch = make_batch(trajectory, *estimate(trajectory, values))
+        num_samples = metrics["env_steps"].total.astype(jnp.float32)
+        return Collected(batch, state._replace(rollout=rollout), num_samples, metrics)
+
+    def total_loss(
+        self, policy_loss: jax.Array, critic_loss: jax.Array, distribution: Any, state: PlayState, batch: Batch
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """policy loss + value_cost critic loss - entropy_cost mean(entropy), and the report."""
+        entropy = entropy_bonus(distribution.entropy(), batch.mask)
+        value_cost, entropy_cost = value_at(self.value_cost, state.count), value_at(self.entropy_cost, state.count)
+        total = policy_loss + value_cost * critic_loss - entropy_cost * entropy
+        return total, {"policy_loss": policy_loss, "value_loss": critic_loss, "entropy": entropy}
+
+    def parts(self, params: PyTree) -> PyTree:
+        return self.play.policy.parts(params)
 
     @property
     def whole_trajectories(self) -> bool:
@@ -145,47 +188,31 @@ def play(
     return Play(policy, num_envs, num_steps, episodes, bool(bootstrap_on_truncation))
 
 
-def make_batch(trajectory: Trajectory, advantage: jax.Array, target: jax.Array) -> Batch:
+def make_batch(trajectory: Trajectory, advantage: jax.Array, target: jax.Array, after: PyTree = ()) -> Batch:
     """Flattens [T, E, ...] to [S, ...]."""
     log_prob, value = trajectory.extras
-    parts = Batch(trajectory.observation, trajectory.action, log_prob, value, advantage, target, trajectory.mask)
+    parts = Batch(
+        trajectory.observation, trajectory.action, log_prob, value, advantage, target, trajectory.mask, after
+    )  # fmt: skip
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
 
 
-def collect_with_advantages(
-    play: Play,
-    key: jax.Array,
-    env: Any,
-    physics: PyTree,
-    params: PyTree,
-    state: Any,
-    discount: Any,
-    gae_lambda: Any,
-    normalization: str,
-) -> Collected:
-    """Plays, and turns the trajectory into samples with generalised advantages and the critic's targets.
+def gae(discount: Any, gae_lambda: Any) -> Estimate:
+    """Generalised advantages and their targets."""
 
-    normalization: "none", "advantages", or "returns" (then the targets are normalised and the advantage is their
-    difference to V).
-    """
-    trajectory, values, state, metrics = play(key, env, physics, params, state)
-    advantage, target = generalized_advantages(
-        trajectory.reward,
-        values.value,
-        trajectory.terminated,
-        trajectory.truncated,
-        values.final_value,
-        values.last_value,
-        discount,
-        gae_lambda,
-    )
-    if normalization == "returns":
-        target = normalize(target, trajectory.mask)
-        advantage = target - values.value
-    elif normalization == "advantages":
-        advantage = normalize(advantage, trajectory.mask)
-    batch = make_batch(trajectory, advantage, target)
-    return Collected(batch, state, metrics["env_steps"].total.astype(jnp.float32), metrics)
+    def estimate(trajectory: Trajectory, values: Values) -> tuple[jax.Array, jax.Array]:
+        return generalized_advantages(
+            trajectory.reward, values.value, trajectory.terminated, trajectory.truncated, values.final_value,
+            values.last_value, discount, gae_lambda,
+        )  # fmt: skip
+
+    return estimate
+
+
+def check_costs(value_cost: Any, entropy_cost: Any) -> None:
+    """Raises unless both are numbers or schedules >= 0."""
+    check_schedule("value_cost", value_cost, 0)
+    check_schedule("entropy_cost", entropy_cost, 0)
 
 
 def check_discounting(discount: Any, gae_lambda: Any = 1.0) -> None:

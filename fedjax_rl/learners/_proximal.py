@@ -16,7 +16,7 @@ class Proximal(Correction):
 
     def gradient(self, key: jax.Array, gradient: Any, context: Context) -> tuple[Any, Any]:
         pulled = jax.tree.map(lambda g, p, a: g + self.strength * (p - a), gradient, context.params, context.anchor)
-        return pulled, context.local
+        return pulled, context.memory
 
 
 def proximal(strength: float) -> Correction:

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import check_choice, check_range, component, static
+from ..core import check_choice, component, static
 from ..policies import Policy
-from ..rl import discounted_returns, entropy_bonus, masked_mean, policy_gradient_loss, value_loss
+from ..rl import Trajectory, discounted_returns, masked_mean, policy_gradient_loss, value_loss
 from ._objective import Collected, Objective
-from ._on_policy import Batch, OnPolicy, Play, check_discounting, make_batch, play
+from ._on_policy import Batch, OnPolicy, Play, Values, check_costs, check_discounting, play
 
 
 PyTree = Any
@@ -28,7 +28,10 @@ class Reinforce(OnPolicy):
     normalize_by: str = static()
 
     def collect(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: PyTree) -> Collected:
-        trajectory, values, state, metrics = self.play(key, env, physics, params, state)
+        return self.collect_with(self._estimate, key, env, physics, params, state)
+
+    def _estimate(self, trajectory: Trajectory, values: Values) -> tuple[jax.Array, jax.Array]:
+        """The score that multiplies grad log pi, and the returns."""
         to_go = discounted_returns(
             trajectory.reward,
             trajectory.terminated,
@@ -46,20 +49,18 @@ class Reinforce(OnPolicy):
             score = score - values.value
         if self.normalize_by == "episodes":  # the loss divides by the samples: turn that into a mean over episodes
             score = score * jnp.sum(mask) / score.shape[1]
-        batch = make_batch(trajectory, score, to_go)
-        return Collected(batch, state, metrics["env_steps"].total.astype(jnp.float32), metrics)
+        return score, to_go
 
     def loss(
         self, key: jax.Array, params: PyTree, state: PyTree, batch: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         distribution, value = self.play.policy.apply(params, batch.observation)
         policy_loss = policy_gradient_loss(distribution.log_prob(batch.action), batch.advantage, batch.mask)
-        entropy = entropy_bonus(distribution.entropy(), batch.mask)
-        total = policy_loss - self.entropy_cost * entropy
-        report = {"policy_loss": policy_loss, "entropy": entropy}
-        if self.baseline == "value":
-            critic_loss = value_loss(value, batch.target, batch.mask)
-            total, report = total + self.value_cost * critic_loss, report | {"value_loss": critic_loss}
+        learns_values = self.baseline == "value"
+        critic_loss = value_loss(value, batch.target, batch.mask) if learns_values else jnp.zeros(())
+        total, report = self.total_loss(policy_loss, critic_loss, distribution, state, batch)
+        if not learns_values:
+            del report["value_loss"]
         return total, report | {"return_to_go": masked_mean(batch.target, batch.mask)}
 
 
@@ -89,7 +90,7 @@ def reinforce(
         baseline: "none"; "average" over the E episodes at the same step; "value" the critic, trained along.
         normalize_by: "steps" divides by the number of steps (time average), "episodes" by the number of episodes (sum).
         value_cost: weight of the critic's loss where baseline="value".
-        entropy_cost: weight of the entropy bonus.
+        entropy_cost: weight of the entropy bonus; a number or a schedule such as `ramp(0.05, 0.0, 500)`.
         episodes: "fresh" starts every local step with new episodes, as the estimator asks; "continue" keeps playing.
 
     Reference: Williams, "Simple statistical gradient-following algorithms for connectionist reinforcement learning",
@@ -99,7 +100,6 @@ def reinforce(
     check_choice("returns", returns, ("to_go", "total"))
     check_choice("baseline", baseline, ("none", "average", "value"))
     check_choice("normalize_by", normalize_by, ("steps", "episodes"))
-    check_range("value_cost", value_cost, 0)
-    check_range("entropy_cost", entropy_cost, 0)
+    check_costs(value_cost, entropy_cost)
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation=False)
     return Reinforce(playing, discount, value_cost, entropy_cost, returns, baseline, normalize_by)

@@ -44,6 +44,15 @@ class Policy(abc.ABC):
     def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The randomness of as many actions as the shape has elements, for `Distribution.sample`."""
 
+    def parts(self, params: PyTree) -> PyTree:
+        """The name of the part that every leaf belongs to: "actor", "critic", or "trunk" where both use it."""
+
+        def name(path: Any, leaf: Any) -> str:
+            keys = [str(getattr(key, "key", key)) for key in path]
+            return next((part for part in ("critic", "trunk") for key in keys if key.startswith(part)), "actor")
+
+        return jax.tree_util.tree_map_with_path(name, params)
+
     @abc.abstractmethod
     def architecture(self) -> dict[str, Any]:
         """Everything that makes this policy, as JSON values; `policy_from_architecture` inverts it."""

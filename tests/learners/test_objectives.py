@@ -21,9 +21,9 @@ def setting(factory, **kwargs):
     objective = factory(policy, num_envs=E, num_steps=T, discount=GAMMA, **kwargs)
     physics = jax.tree.map(lambda x: x[0], family.sample(jax.random.key(1), 1))
     params = jax.tree.map(lambda x: x + 0.3, objective.init(jax.random.key(2), family.env))
-    state = objective.init_local(jax.random.key(3), family.env, physics)
+    state = objective.init_local(jax.random.key(3), family.env, physics, params)
     arguments = (jax.random.key(4), family.env, physics, params, state)
-    trajectory, values, _, _ = jax.jit(objective.play.__call__, static_argnums=1)(*arguments)
+    trajectory, values, _, _ = jax.jit(objective.play.__call__, static_argnums=1)(*arguments[:-1], state.rollout)
     return objective, jax.jit(objective.collect, static_argnums=1)(*arguments), params, trajectory, values
 
 
@@ -38,10 +38,11 @@ def grid(batch):
 
 def check_gradient(objective, params, batch, oracle_loss):
     """Loss and gradient against the oracle and its central differences."""
+    state = learners.PlayState((), jnp.int32(0))
     moved = jax.tree.map(lambda x: x + 0.05, params)  # off the behaviour policy, so that ratios are not all one
-    loss, _ = objective.loss(jax.random.key(0), moved, (), batch)
+    loss, _ = objective.loss(jax.random.key(0), moved, state, batch)
     np.testing.assert_allclose(loss, oracle_loss(theta_of(moved)), rtol=1e-9)
-    gradient = jax.grad(lambda p: objective.loss(jax.random.key(0), p, (), batch)[0])(moved)
+    gradient = jax.grad(lambda p: objective.loss(jax.random.key(0), p, state, batch)[0])(moved)
     for head in ("actor", "critic"):
         for name in ("kernel", "bias"):
             for index in np.ndindex(*moved["params"][head][name].shape):
@@ -147,7 +148,7 @@ def test_reports_count_what_was_played(episodes):
         assert float(metrics["episode_length"].total) == int(np.asarray(trajectory.mask).sum())
     else:
         assert int(np.asarray(trajectory.mask).sum()) == T * E
-        assert collected.state.episode_length.shape == (E,)
+        assert collected.state.rollout.episode_length.shape == (E,)
 
 
 @pytest.mark.parametrize(

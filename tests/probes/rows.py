@@ -39,7 +39,7 @@ class RowsObjective(Objective):
     def init(self, key: jax.Array, env: Any) -> dict[str, jax.Array]:
         return {"theta": jnp.asarray(self.first)}
 
-    def init_local(self, key: jax.Array, env: Any, physics: RowsPhysics) -> tuple[()]:
+    def init_local(self, key: jax.Array, env: Any, physics: RowsPhysics, params: Any) -> tuple[()]:
         return ()
 
     def collect(self, key: jax.Array, env: Any, physics: RowsPhysics, params: Any, state: Any) -> Collected:
@@ -48,6 +48,3 @@ class RowsObjective(Objective):
     def loss(self, key: jax.Array, params: Any, state: Any, batch: jax.Array) -> Any:
         distance = jnp.mean(jnp.sum((params["theta"][None] - batch) ** 2, -1)) / 2
         return distance, {"distance": distance}
-
-    def log_prob(self, params: Any, batch: jax.Array) -> jax.Array:
-        raise NotImplementedError
