@@ -22,6 +22,9 @@ ROLES: dict[str, dict[str, str]] = {
     "learners": {
         "local_training": "learners:local_training",
         "server_optimizer": "learners:server_optimizer",
+        "aggregate_only": "learners:aggregate_only",
+        "fed_npg": "learners:fed_npg",
+        "fed_npg_admm": "learners:fed_npg_admm",
     },
     "corrections": {
         "proximal": "learners:proximal",

@@ -152,6 +152,11 @@ class Learner(abc.ABC):
         """Whether `policy` depends on `local`."""
         return False
 
+    @property
+    def needs_everyone(self) -> bool:
+        """Whether every agent must take part in every round, because its memory follows the shared one."""
+        return False
+
     @abc.abstractmethod
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
         """Parameters and server variables of a meeting place."""

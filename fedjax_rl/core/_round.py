@@ -364,12 +364,26 @@ def make_round(
             f"num_agents must be {family.num_agents}, the number of training agents this family fixes, got {num_agents}"
         )
     participation.check(num_agents)
+    if learner.needs_everyone and _samples(participation, num_agents):
+        raise ValueError(
+            f"participation must be everyone() with {type(learner).__name__}, got {type(participation).__name__}: "
+            "an agent that misses a round no longer knows what the others refer to"
+        )
     topology.check(num_agents)
     round_ = Round(
         family, learner, aggregator, tuple(transforms), topology, participation, num_agents, chunk_size, mesh
     )
     _check_stack(round_)
     return round_
+
+
+def _samples(participation: Participation, num_agents: int) -> bool:
+    """Whether a cohort is anything but everyone in order."""
+
+    def first_cohort(key: jax.Array) -> Any:
+        return participation.sample(key, participation.init(key, num_agents), num_agents)[1]
+
+    return jax.eval_shape(first_cohort, jax.random.key(0)).index is not None
 
 
 def _check_role(name: str, value: Any, role: type) -> None:

@@ -3,6 +3,8 @@
 from ._a2c import a2c as a2c
 from ._actor_critic import ActorCritic as ActorCritic
 from ._actor_critic import actor_critic as actor_critic
+from ._aggregate_only import AggregateOnly as AggregateOnly
+from ._aggregate_only import aggregate_only as aggregate_only
 from ._clip_gradient import ClipGradient as ClipGradient
 from ._clip_gradient import clip_gradient as clip_gradient
 from ._control_variates import ControlVariates as ControlVariates
@@ -12,6 +14,10 @@ from ._correction import Correction as Correction
 from ._correction import Merging as Merging
 from ._dynamic_regularization import DynamicRegularization as DynamicRegularization
 from ._dynamic_regularization import dynamic_regularization as dynamic_regularization
+from ._fed_npg import FedNPG as FedNPG
+from ._fed_npg import FedNPGADMM as FedNPGADMM
+from ._fed_npg import fed_npg as fed_npg
+from ._fed_npg import fed_npg_admm as fed_npg_admm
 from ._importance import ImportanceWeighting as ImportanceWeighting
 from ._importance import importance_weighting as importance_weighting
 from ._kl_to_global import KLToGlobal as KLToGlobal

@@ -43,6 +43,12 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
         """Raises `ValueError` where this correction and the other arguments of `local_training` exclude each other."""
         del training
 
+    @property
+    def has_server_variable(self) -> bool:
+        """Whether it keeps something at the meeting place, or uploads something besides the movement."""
+        mine = type(self)
+        return mine.init_shared is not Correction.init_shared or mine.message is not Correction.message
+
     def init_shared(self, params: PyTree) -> PyTree:
         """A server variable that every agent downloads (SCAFFOLD: c)."""
         del params

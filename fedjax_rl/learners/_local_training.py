@@ -21,6 +21,7 @@ from ..core import (
     static,
     tree,
 )
+from ..rl import masked_mean
 from ._correction import Context, Correction, Merging
 from ._objective import Objective
 from ._optimizer import Optimizer, as_optimizer
@@ -33,6 +34,7 @@ class Shared(NamedTuple):
     """What a meeting place keeps, and what agents download."""
 
     params: PyTree
+    statistics: PyTree  # the objective's running sums where they are federated; else ()
     optimizer: PyTree  # the optimiser's state where it is averaged, or where the meeting place steps; else ()
     corrections: tuple[PyTree, ...]
 
@@ -41,6 +43,7 @@ class Local(NamedTuple):
     """What an agent keeps to itself."""
 
     objective: PyTree
+    statistics: PyTree  # its own running sums where they are local; else ()
     optimizer: PyTree  # its own optimiser's state where it is kept; else ()
     corrections: tuple[PyTree, ...]
 
@@ -49,6 +52,7 @@ class Message(NamedTuple):
     """What an agent uploads."""
 
     params: PyTree  # trained parameters minus downloaded ones, or the gradient
+    statistics: PyTree  # what this round added to the running sums
     optimizer: PyTree  # difference of the optimiser's state where it is averaged; else ()
     corrections: tuple[PyTree, ...]
 
@@ -57,6 +61,7 @@ class _Training(NamedTuple):
     """What moves during local training."""
 
     params: PyTree
+    statistics: PyTree
     optimizer: PyTree
     objective: PyTree
     corrections: tuple[PyTree, ...]
@@ -75,17 +80,25 @@ class LocalTraining(Learner):
     upload: str = static()
     weight: str = static()
     optimizer_state: str = static()
+    statistics: str = static()
+    measure_kl: bool = static()
+
+    @property
+    def personal(self) -> bool:
+        return self.statistics == "local"
 
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
         params = self.objective.init(key, env)
         at_server = self.upload == "gradient" or self.optimizer_state == "average"
         optimizer = self.optimizer.build().init(params) if at_server else ()
-        return Shared(params, optimizer, tuple(c.init_shared(params) for c in self.corrections))
+        statistics = () if self.personal else self.objective.init_statistics(env)
+        return Shared(params, statistics, optimizer, tuple(c.init_shared(params) for c in self.corrections))
 
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, shared: Shared) -> Local:
         optimizer = self.optimizer.build().init(shared.params) if self.optimizer_state == "keep" else ()
         corrections = tuple(c.init_local(shared.params) for c in self.corrections)
-        return Local(self.objective.init_local(key, env, physics, shared.params), optimizer, corrections)
+        statistics = self.objective.init_statistics(env) if self.personal else ()
+        return Local(self.objective.init_local(key, env, physics, shared.params), statistics, optimizer, corrections)
 
     def broadcast(self, shared: Shared) -> Shared:
         return shared if self.optimizer_state == "average" else shared._replace(optimizer=())
@@ -103,7 +116,8 @@ class LocalTraining(Learner):
             c.begin(download.params, shared, own)
             for c, shared, own in zip(self.corrections, download.corrections, local.corrections, strict=True)
         )
-        training = _Training(download.params, optimizer, local.objective, memories)
+        known = local.statistics if self.personal else download.statistics
+        training = _Training(download.params, known, optimizer, local.objective, memories)
 
         def local_step(training: _Training, step: Any) -> tuple[_Training, PyTree]:
             after, report = self._local_step(jax.random.fold_in(key, step), env, physics, download, training)
@@ -129,9 +143,11 @@ class LocalTraining(Learner):
             kept.append(own)
             extras.append(extra)
         optimizer = _difference(training.optimizer, download.optimizer) if averaged else ()
-        payload = Message(moved, optimizer, tuple(extras))
+        added = () if self.personal else tree.subtract(training.statistics, known)
+        payload = Message(moved, added, optimizer, tuple(extras))
         new_local = Local(
             training.objective,
+            training.statistics if self.personal else (),
             training.optimizer if self.optimizer_state == "keep" else (),
             tuple(kept),
         )
@@ -156,10 +172,15 @@ class LocalTraining(Learner):
             moved, optimizer = self.optimizer.build().update(moved, optimizer, shared.params)
         elif self.optimizer_state == "average":
             optimizer = _moved(optimizer, message.optimizer)
-        return Shared(optax.apply_updates(shared.params, moved), optimizer, tuple(corrections))
+        params = optax.apply_updates(shared.params, moved)
+        return Shared(params, tree.add(shared.statistics, message.statistics), optimizer, tuple(corrections))
 
     def policy(self, shared: Shared, local: Local) -> PyTree:
-        return shared.params
+        return self.objective.complete(shared.params, local.statistics if self.personal else shared.statistics)
+
+    def parts(self, params: PyTree) -> PyTree:
+        """The name of the part that every leaf belongs to."""
+        return self.objective.parts(params)
 
     @property
     def num_steps(self) -> int:
@@ -185,7 +206,9 @@ class LocalTraining(Learner):
             zip(self.corrections, training.corrections, download.corrections, strict=True)
         ):
             behaviour = c.behaviour(jax.random.fold_in(k_behaviour, i), behaviour, download.params, shared, own)
-        collected = self.objective.collect(k_collect, env, physics, behaviour, training.objective)
+        acting = self.objective.complete(behaviour, training.statistics)
+        collected = self.objective.collect(k_collect, env, physics, acting, training.objective)
+        statistics = tree.add(training.statistics, collected.statistics)
         training = training._replace(objective=collected.state)
         group = _agents_per_gradient(collected.batch, training.params)
         fit = few_agents_at_a_time(_fit, group)
@@ -194,9 +217,13 @@ class LocalTraining(Learner):
         )
         objective = self.objective.after_step(params, collected.state, collected.batch)
         metrics = {name: as_metric(value) for name, value in collected.metrics.items()} | report
+        if self.measure_kl:
+            there, mask = self.objective.distribution(download.params, collected.batch)
+            here, _ = self.objective.distribution(params, collected.batch)
+            metrics["kl_to_global"] = as_metric(masked_mean(there.kl(here), mask))
         num_steps = jnp.int32(self.num_epochs * self.num_minibatches)
         return (
-            _Training(params, optimizer, objective, corrections),
+            _Training(params, statistics, optimizer, objective, corrections),
             (gradient, collected.num_samples, num_steps, metrics),
         )
 
@@ -303,6 +330,8 @@ def local_training(
     upload: str = "delta",
     weight: str = "samples",
     optimizer_state: str = "reset",
+    statistics: str = "federated",
+    measure_kl: bool = False,
 ) -> LocalTraining:
     """The gradient learner: FedAvg with any objective, optimiser and corrections.
 
@@ -321,6 +350,10 @@ def local_training(
         weight: "samples" weighs a message by its environment steps (in CartPole these grow with the return, so it
             favours agents that are already good); "uniform" weighs all alike.
         optimizer_state: "reset" every round, "keep" with the agent, or "average" with the parameters.
+        statistics: running sums of the objective (a normalising policy's moments): "federated" adds up what all agents
+            saw, as part of the message; "local" leaves each agent its own, and agents then act differently.
+        measure_kl: report `kl_to_global`, mean_s KL(pi_downloaded || pi_trained) after each local step; costs two
+            evaluations of the policy.
 
     Raises:
         ValueError: a value is wrong, or the options exclude each other.
@@ -336,6 +369,9 @@ def local_training(
     check_choice("upload", upload, ("delta", "gradient"))
     check_choice("weight", weight, ("samples", "uniform"))
     check_choice("optimizer_state", optimizer_state, ("reset", "keep", "average"))
+    check_choice("statistics", statistics, ("federated", "local"))
+    if measure_kl and not objective.has_distribution:
+        raise ValueError(f"measure_kl must be False for {type(objective).__name__}, which has no action distribution")
     for i, c in enumerate(corrections):
         if not isinstance(c, Correction):
             raise ValueError(f"corrections[{i}] must be a Correction, got {c!r}; for example proximal(0.1)")
@@ -365,6 +401,8 @@ def local_training(
         upload,
         weight,
         optimizer_state,
+        statistics,
+        bool(measure_kl),
     )
     for correction in corrections:
         correction.check(training)

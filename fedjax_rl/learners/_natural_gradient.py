@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ..core import check_count, check_range, component, static, tree
 from ..rl import masked_mean
 from ._correction import Context, Correction, require_distribution, require_whole_batches
+from ._objective import Objective
 
 
 PyTree = Any
@@ -34,7 +35,7 @@ class NaturalGradient(Correction):
         def only_actor(values: PyTree) -> PyTree:
             return jax.tree.map(lambda x, part: jnp.zeros_like(x) if part == "critic" else x, values, parts)
 
-        divergence = mean_kl(context)
+        divergence = mean_kl(context.objective, context.params, context.batch)
         slope = jax.grad(divergence)
 
         def product(v: PyTree) -> PyTree:
@@ -72,13 +73,13 @@ class NaturalGradient(Correction):
         return jax.lax.fori_loop(0, self.num_backtracks, look, nothing)[0]
 
 
-def mean_kl(context: Context) -> Callable[[PyTree], jax.Array]:
-    """params -> mean_s KL(pi_here(.|s) || pi_params(.|s)) over the batch, whose Hessian here is the Fisher matrix."""
-    here, mask = context.objective.distribution(context.params, context.batch)
+def mean_kl(objective: Objective, params: PyTree, batch: PyTree) -> Callable[[PyTree], jax.Array]:
+    """x -> mean_s KL(pi_params(.|s) || pi_x(.|s)) over a batch, whose Hessian at params is the Fisher matrix."""
+    here, mask = objective.distribution(params, batch)
     here = jax.lax.stop_gradient(here)
 
-    def divergence(params: PyTree) -> jax.Array:
-        return masked_mean(here.kl(context.objective.distribution(params, context.batch)[0]), mask)
+    def divergence(there: PyTree) -> jax.Array:
+        return masked_mean(here.kl(objective.distribution(there, batch)[0]), mask)
 
     return divergence
 

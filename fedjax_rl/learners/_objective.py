@@ -18,6 +18,7 @@ class Collected(NamedTuple):
     state: PyTree  # the objective's next state
     num_samples: jax.Array  # f32[] environment steps behind the batch
     metrics: Metrics
+    statistics: PyTree = ()  # to be added to the running statistics
 
 
 class Objective(abc.ABC):
@@ -32,13 +33,23 @@ class Objective(abc.ABC):
     def init(self, key: jax.Array, env: Any) -> PyTree:
         """Parameters."""
 
+    def init_statistics(self, env: Any) -> PyTree:
+        """Running sums that nobody descends but everybody may share (moments of observations); () where none."""
+        del env
+        return ()
+
+    def complete(self, params: PyTree, statistics: PyTree) -> PyTree:
+        """What an agent acts with: parameters and what the statistics make of them."""
+        del statistics
+        return params
+
     @abc.abstractmethod
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PyTree:
         """State that stays with the agent: environments, replay, target network; `params` are the first model."""
 
     @abc.abstractmethod
     def collect(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: PyTree) -> Collected:
-        """Acts in the agent's environments."""
+        """Acts in the agent's environments; `params` are completed by the statistics."""
 
     @abc.abstractmethod
     def loss(

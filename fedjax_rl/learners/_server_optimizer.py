@@ -28,12 +28,20 @@ class ServerShared(NamedTuple):
 class ServerOptimizer(Learner):
     """Steps along the merged movement; build it with `server_optimizer`."""
 
-    learner: Learner
+    learner: Any
     optimizer: Optimizer
 
     @property
     def personal(self) -> bool:
         return self.learner.personal
+
+    @property
+    def needs_everyone(self) -> bool:
+        return self.learner.needs_everyone
+
+    def parts(self, params: PyTree) -> PyTree:
+        """The name of the part that every leaf belongs to."""
+        return self.learner.parts(params)
 
     def init_shared(self, key: jax.Array, env: Any) -> ServerShared:
         inner = self.learner.init_shared(key, env)
