@@ -12,6 +12,8 @@ from ._control_variates import control_variates as control_variates
 from ._correction import Context as Context
 from ._correction import Correction as Correction
 from ._correction import Merging as Merging
+from ._distill import Distilled as Distilled
+from ._distill import distill as distill
 from ._dynamic_regularization import DynamicRegularization as DynamicRegularization
 from ._dynamic_regularization import dynamic_regularization as dynamic_regularization
 from ._fed_npg import FedNPG as FedNPG

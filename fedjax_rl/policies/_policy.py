@@ -44,6 +44,37 @@ class Policy(abc.ABC):
     def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The randomness of as many actions as the shape has elements, for `Distribution.sample`."""
 
+    # ------------------------------------------------------------ running statistics; a policy without has none of it
+
+    @property
+    def network(self) -> "Policy":
+        """What is trained: it reads processed observations."""
+        return self
+
+    def init_statistics(self) -> PyTree:
+        """Running sums of nothing yet."""
+        return ()
+
+    def complete(self, params: PyTree, statistics: PyTree) -> PyTree:
+        """What an agent acts with, from the network's parameters and the statistics."""
+        del statistics
+        return params
+
+    def observe(self, observation: jax.Array, returns: jax.Array, mask: jax.Array) -> PyTree:
+        """What a batch adds to the statistics: observations f32[..., d], returns to go f32[...], mask bool[...]."""
+        del observation, returns, mask
+        return ()
+
+    def process(self, params: PyTree, observation: jax.Array) -> jax.Array:
+        """The observation as the network reads it; `params` are complete."""
+        del params
+        return observation
+
+    def reward_scale(self, params: PyTree) -> jax.Array | float:
+        """The factor of all rewards in training; `params` are complete."""
+        del params
+        return 1.0
+
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to: "actor", "critic", or "trunk" where both use it."""
 

@@ -2,7 +2,7 @@
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +11,9 @@ from jax.sharding import Mesh
 
 from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
-from ..learners import agents_per_chunk, local_training, optimizer, server_optimizer
-from ..policies import Policy, mlp_policy
-from ._config import ExperimentConfig
+from ..learners import agents_per_chunk, optimizer, server_optimizer
+from ..policies import Policy, mlp_policy, normalized_policy
+from ._config import ExperimentConfig, LearnerConfig
 from ._expressions import Call, choices, instantiate, parse
 
 
@@ -58,11 +58,15 @@ def build(config: ExperimentConfig) -> Experiment:
     config = _with_agents(config, family)
     num_agents = int(config.num_agents)
     section = config.policy
-    policy = _at("policy", lambda: mlp_policy(
+    policy: Policy = _at("policy", lambda: mlp_policy(
         family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
         shared_trunk=section.shared_trunk, initialization=section.initialization,
         squash=section.squash, initial_log_std=section.initial_log_std,
     ))  # fmt: skip
+    if section.normalize_observations or section.normalize_rewards:
+        policy = normalized_policy(
+            policy, observations=section.normalize_observations, rewards=section.normalize_rewards
+        )  # fmt: skip
     learner = build_learner(config, policy)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
@@ -94,31 +98,38 @@ def build_learner(config: ExperimentConfig, policy: Policy) -> Learner:
         ValueError: as `build`.
     """
     section, rollout = config.learner, config.rollout
-    given = {
+    given: dict[str, Any] = {
         "policy": policy,
         "num_envs": rollout.num_envs,
         "num_steps": rollout.num_steps,
         "episodes": rollout.episodes,
         "num_agents": config.num_agents,
     }
-    objective = component("learner.objective", "objectives", section.objective, given)
-    learner: Learner = _at("learner", lambda: local_training(
-        objective,
-        build_optimizer("learner.optimizer", section.optimizer),
-        num_local_steps=section.num_local_steps,
-        num_epochs=section.num_epochs,
-        num_minibatches=section.num_minibatches,
-        corrections=tuple(
-            component(f"learner.corrections[{i}]", "corrections", text, given)
-            for i, text in enumerate(section.corrections)
-        ),
-        upload=section.upload,
-        weight=section.weight,
-        optimizer_state=section.optimizer_state,
-    ))  # fmt: skip
+    fields = ("num_local_steps", "num_epochs", "num_minibatches", "upload", "weight", "optimizer_state", "statistics")
+    given |= {name: getattr(section, name) for name in (*fields, "measure_kl")}
+    given["objective"] = component("learner.objective", "objectives", section.objective, given)
+    given["optimizer"] = build_optimizer("learner.optimizer", section.optimizer)
+    given["corrections"] = tuple(
+        component(f"learner.corrections[{i}]", "corrections", text, given) for i, text in enumerate(section.corrections)
+    )
+    learner: Learner = component("learner.algorithm", "learners", section.algorithm, given)
+    _refuse_ignored(section, (*fields, "measure_kl", "optimizer", "corrections"))
     if section.server_optimizer is not None:
         learner = server_optimizer(learner, build_optimizer("learner.server_optimizer", section.server_optimizer))
+    for i, text in enumerate(section.wrappers):
+        learner = component(f"learner.wrappers[{i}]", "learners", text, {"learner": learner})
     return learner
+
+
+def _refuse_ignored(section: LearnerConfig, names: Iterable[str]) -> None:
+    """Raises where a setting was changed that the algorithm has no use for."""
+    name = parse(section.algorithm).name
+    known = inspect.signature(registry.get("learners", name)).parameters
+    default = LearnerConfig()
+    ignored = [n for n in names if n not in known and getattr(section, n) != getattr(default, n)]
+    if ignored:
+        shown = ", ".join(f"{n}={getattr(default, n)!r}" for n in ignored)
+        raise ValueError(f"learner.algorithm: {name} takes no {', '.join(ignored)}; leave the default: {shown}")
 
 
 def component(key: str, role: str, text: str, given: Mapping[str, Any] | None = None) -> Any:

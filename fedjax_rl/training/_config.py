@@ -56,6 +56,10 @@ class PolicyConfig:
     """How parameters begin: orthogonal with a small actor's head, or uniform as in PyTorch's linear layers."""
     squash: bool = False
     """Continuous actions: squash the Gaussian into the action box with tanh."""
+    normalize_observations: bool = False
+    """Whether the network reads observations minus their running mean, over their running standard deviation."""
+    normalize_rewards: bool = False
+    """Whether learning sees rewards divided by the running standard deviation of the returns."""
     initial_log_std: float = 0.0
     """Continuous actions: initial logarithm of the standard deviation."""
 
@@ -101,12 +105,20 @@ class LearnerConfig:
     """Whether messages count by their number of samples or alike."""
     optimizer_state: Literal["reset", "keep", "average"] = "keep"
     """What happens to the local optimiser's memory between rounds."""
+    statistics: Literal["federated", "local"] = "federated"
+    """Running statistics of a normalising policy: added up over all agents, or each agent's own."""
+    measure_kl: bool = False
+    """Report the divergence of the trained from the downloaded policy."""
+    algorithm: str = "local_training()"
+    """The learner; the settings above are its arguments where it takes them."""
+    wrappers: tuple[str, ...] = ()
+    """What changes the learner, in order, such as aggregate_only(('actor',))."""
     server_optimizer: str | None = None
     """An optimiser that turns the aggregate into the server's step (adam: FedAdam, yogi: FedYogi)."""
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "num_local_steps", "num_epochs", "num_minibatches")
-        _components(self, "objective", "optimizer", "corrections", "server_optimizer")
+        _components(self, "objective", "optimizer", "corrections", "algorithm", "wrappers", "server_optimizer")
 
 
 @dataclasses.dataclass(frozen=True)
