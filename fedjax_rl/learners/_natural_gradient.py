@@ -85,7 +85,7 @@ def mean_kl(context: Context) -> Callable[[PyTree], jax.Array]:
 
 def inner(x: PyTree, y: PyTree) -> jax.Array:
     """<x, y> over all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)), start=jnp.zeros(()))
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a * b), x, y))
 
 
 def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_iterations: int) -> PyTree:
@@ -133,7 +133,8 @@ def natural_gradient(
     The actor's gradient g becomes (F + damping)^{-1} g, with F = E_s[grad^2 KL(pi(.|s) || pi_theta'(.|s))] (Fisher), by
     conjugate gradients on exact Fisher-vector products; nothing of size d^2 is built. With `max_kl` it is scaled by
     sqrt(2 delta / x^T (F + damping) x), and with `num_backtracks` halved until the loss falls and the divergence keeps
-    within 1.5 delta. The optimiser then is `optimizer(optax.sgd, learning_rate=1.0)`; TRPO's loss is `ppo(surrogate="ratio")`.
+    within 1.5 delta. The optimiser then is `optimizer(optax.sgd, learning_rate=1.0)`; TRPO's loss is
+    `ppo(surrogate="ratio")`.
 
     Args:
         max_kl: delta; None leaves the length to the optimiser.

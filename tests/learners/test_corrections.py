@@ -1,4 +1,4 @@
-"""Corrections against loops in the papers' notation, in float64: quadratic rows, and logged trajectories of a softmax policy."""
+"""Corrections against loops in the papers' notation, in float64: quadratic rows, logged trajectories of a softmax policy."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import aggregators, learners, make_round, participation, run
+from fedjax_rl import aggregators, learners, make_round, run
 from fedjax_rl.learners import local_training, optimizer
 from tests.oracles import federated_corrections as oracle
 from tests.oracles import trajectory_corrections as paper

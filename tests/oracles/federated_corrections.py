@@ -1,6 +1,7 @@
 """Local training with corrections on given gradients, as loops in the papers' notation.
 
-`gradient(i, y)` is grad f_i(y); `cohort(r)` the agents S of round r whose messages arrive: a lost message changes nothing.
+`gradient(i, y)` is grad f_i(y); `cohort(r)` the agents S of round r whose messages arrive: a lost message changes
+nothing.
 """
 
 from collections.abc import Callable

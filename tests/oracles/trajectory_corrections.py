@@ -1,7 +1,7 @@
 """Variance-reduced and natural policy gradients of a softmax policy that is linear in the state, as loops.
 
-All in the papers' frame: ASCENT on the return, J_i(theta) = E[sum_t R_t log pi(a_t|s_t)]-gradients. A trajectory is a list
-of (s, a, R); `batch(i, n)` is the list of trajectories that agent i reads in its n-th local step.
+All in the papers' frame: ASCENT, with g(tau|theta) = sum_t R_t grad log pi(a_t|s_t). A trajectory is a list of
+(s, a, R); `batch(i, n)` is the list of trajectories that agent i reads in its n-th local step.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def g(tau: list, theta: np.ndarray) -> np.ndarray:
 
 
 def B(tau: list, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The Hessian estimate times v: (grad log p . v) g + grad^2 Phi v, grad^2 log pi v = -s ((diag p - p p^T) v^T s)^T."""
+    """The Hessian times v: (grad log p . v) g + grad^2 Phi v, grad^2 log pi v = -s ((diag p - p p^T) v^T s)^T."""
     slope = sum(np.sum(score(theta, s, a) * v) for s, a, _ in tau)
     curved = np.zeros_like(theta)
     for s, _, R in tau:
@@ -143,7 +143,7 @@ def fisher(taus: list, theta: np.ndarray) -> np.ndarray:
 def natural(
     batch: Batch, theta: np.ndarray, N: int, *, rounds: int, K: int, eta: float, damping: float, delta: float | None
 ) -> np.ndarray:
-    """Kakade (2001) by a dense solve; with delta the step of Schulman et al. (2015), appendix C, without line search."""
+    """Kakade (2001) by a dense solve; with delta Schulman et al. (2015), appendix C, without line search."""
     for r in range(rounds):
         ends = []
         for i in range(N):

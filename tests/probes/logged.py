@@ -1,4 +1,4 @@
-"""Agents that learn from trajectories written down beforehand, with a linear policy: nothing is random, no world is played."""
+"""Agents that learn from trajectories written down beforehand, with a linear policy: nothing is random or played."""
 
 from typing import Any, NamedTuple
 
