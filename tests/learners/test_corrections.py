@@ -1,4 +1,4 @@
-"""Corrections against loops in the papers' notation, in float64: quadratic rows, logged trajectories of a softmax policy."""
+"""Corrections against loops in the papers' notation, in float64: on quadratic rows, and on logged trajectories."""
 
 import jax
 import jax.numpy as jnp

@@ -14,7 +14,7 @@ from tests.probes.bandit import BanditFamily
 
 NUM_AGENTS, ROUNDS = 3, 3
 FAMILY = BanditFamily()
-POLICY = policies.mlp_policy(FAMILY.env, hidden_sizes=(), shared_trunk=False)
+POLICY = policies.mlp_policy(FAMILY.env, hidden_sizes=(4,))
 # Enough plays that chance cannot turn the mean gradient around: of the difference of the logits it is at least
 # p (1 - p) = 1 / 4 per unit of reward, and with n = 512 plays of an agent the standard error is below 1.5 / 4 /
 # sqrt(512) = 0.017, so the sign of one agent's gradient is wrong with probability < 1e-40.
@@ -69,8 +69,8 @@ def train(objective, correction):
 
 
 def expected_returns(round_, state):
-    params = round_.policies(state, jnp.arange(NUM_AGENTS))["params"]["actor"]
-    logits = params["kernel"][:, 0] + params["bias"]
+    params = round_.policies(state, jnp.arange(NUM_AGENTS))
+    logits = jax.vmap(lambda p: POLICY.apply(p, jnp.ones(1))[0].logits)(params)
     return np.asarray(jnp.sum(jax.nn.softmax(logits) * state.physics.reward, -1))
 
 
