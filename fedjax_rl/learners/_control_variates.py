@@ -3,10 +3,9 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from ..core import component, tree
-from ._correction import Context, Correction, Merging, require_uniform_weights
+from ._correction import Context, Correction, Merging, mean_over_steps, require_uniform_weights
 
 
 @component
@@ -32,8 +31,7 @@ class ControlVariates(Correction):
 
     def message(self, memory: Any, shared: Any, moved: Any, num_steps: jax.Array) -> tuple[Any, Any, Any]:
         control, total = memory
-        mean = tree.scale(1 / jnp.maximum(num_steps, 1), total)
-        after = tree.where(num_steps > 0, mean, control)
+        after = tree.where(num_steps > 0, mean_over_steps(total, num_steps), control)
         return after, moved, tree.subtract(after, control)
 
     def merge(self, shared: Any, extra: Any, moved: Any, merging: Merging) -> tuple[Any, Any]:

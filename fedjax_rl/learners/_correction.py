@@ -2,9 +2,10 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..core import Received, tree
 
@@ -38,6 +39,9 @@ class Merging(NamedTuple):
 
 class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
     """Every hook is the identity unless redefined; the hooks see ONE agent, `merge` ONE meeting place."""
+
+    reads_movement: ClassVar[bool] = False
+    """Whether `message` or `merge` draws conclusions from the length of the movement."""
 
     def check(self, training: Any) -> None:
         """Raises `ValueError` where this correction and the other arguments of `local_training` exclude each other."""
@@ -103,6 +107,11 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
         return tree.where(delivered, after, before)
 
 
+def mean_over_steps(total: PyTree, num_steps: jax.Array) -> PyTree:
+    """total / num_steps in each leaf's own precision; 0 where no step was taken."""
+    return jax.tree.map(lambda x: x / jnp.maximum(num_steps, 1).astype(x.dtype), total)
+
+
 def require_uniform_weights(name: str, training: Any) -> None:
     """Raises unless messages weigh alike: server variables are means over agents."""
     if training.weight != "uniform":
@@ -136,13 +145,35 @@ def require_whole_batches(name: str, training: Any) -> None:
 
 
 def require_trajectories(name: str, training: Any) -> None:
-    """Raises unless the objective can tell the ratio of whole trajectories."""
+    """Raises unless the objective can tell the ratio of whole trajectories, and leaves weighing by it to others."""
     require_whole_batches(name, training)
+    require_no_ratios(name, training)
     if not training.objective.whole_trajectories:
         raise ValueError(
             f"objective must collect whole trajectories with {name}, got {type(training.objective).__name__}; "
             "use episodes='fresh'"
         )
+
+
+def require_no_ratios(name: str, training: Any) -> None:
+    """Raises where the loss has the ratio to the behaviour policy in it already."""
+    if training.objective.uses_ratios:
+        raise ValueError(
+            f"objective must not weigh by ratios itself with {name}, got {type(training.objective).__name__}, which "
+            "would weigh twice; use reinforce or actor_critic"
+        )
+
+
+def require_first_gradient(name: str, correction: Correction, training: Any) -> None:
+    """Raises where an earlier correction changes the gradient: this one begins with a gradient of its own."""
+    for earlier in training.corrections:
+        if earlier is correction:
+            return
+        if type(earlier).gradient is not Correction.gradient:
+            raise ValueError(
+                f"corrections must put {name} before {type(earlier).__name__}, whose change of the gradient it would "
+                "discard"
+            )
 
 
 def require_distribution(name: str, training: Any) -> None:

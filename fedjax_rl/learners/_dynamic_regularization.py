@@ -1,6 +1,6 @@
 """FedDyn: a regulariser that moves until local and global optima agree."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -13,6 +13,7 @@ class DynamicRegularization(Correction):
     """Adds -<h_i, theta> + (a / 2) |theta - anchor|^2 to the local loss; build it with `dynamic_regularization`."""
 
     strength: Any
+    reads_movement: ClassVar[bool] = True
 
     def check(self, training: Any) -> None:
         require_uniform_weights("dynamic_regularization", training)

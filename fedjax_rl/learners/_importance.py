@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from ..core import check_choice, check_range, component, static
-from ._correction import Context, Correction, require_distribution, require_trajectories
+from ._correction import (
+    Context,
+    Correction,
+    require_distribution,
+    require_first_gradient,
+    require_no_ratios,
+    require_trajectories,
+)
 
 
 def trajectory_ratio(objective: Any, target: Any, behaviour: Any, batch: Any, limit: Any) -> jax.Array:
@@ -25,11 +32,8 @@ class ImportanceWeighting(Correction):
 
     def check(self, training: Any) -> None:
         require_distribution("importance_weighting", training)
-        if training.objective.uses_ratios:
-            raise ValueError(
-                f"objective must not weigh by itself with importance_weighting, got "
-                f"{type(training.objective).__name__}, whose loss has the ratio in it; drop the correction"
-            )
+        require_no_ratios("importance_weighting", training)
+        require_first_gradient("importance_weighting", self, training)
         if self.level == "trajectory":
             require_trajectories("importance_weighting(level='trajectory')", training)
 

@@ -10,6 +10,7 @@ from ._correction import (
     Context,
     Correction,
     Merging,
+    mean_over_steps,
     require_plain_sgd,
     require_trajectories,
     require_uniform_weights,
@@ -52,7 +53,7 @@ class Mime(Correction):
     def gradient(self, key: jax.Array, gradient: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         shared, batch = context.shared, context.batch
         if self.importance:
-            ratio = trajectory_ratio(context.objective, context.anchor, context.params, batch, self.max_ratio)
+            ratio = trajectory_ratio(context.objective, context.anchor, context.behaviour, batch, self.max_ratio)
             batch = context.objective.reweigh(batch, ratio)
         at_anchor = context.gradient_at(context.anchor, batch)
         b = self.momentum
@@ -66,7 +67,7 @@ class Mime(Correction):
     def message(
         self, memory: PyTree, shared: Statistics, moved: PyTree, num_steps: jax.Array
     ) -> tuple[PyTree, PyTree, PyTree]:
-        return (), moved, tree.scale(1 / jnp.maximum(num_steps, 1), memory)
+        return (), moved, mean_over_steps(memory, num_steps)
 
     def merge(self, shared: Statistics, extra: PyTree, moved: PyTree, merging: Merging) -> tuple[Statistics, PyTree]:
         gathered = Statistics(shared.momentum, extra, jnp.bool_(True))

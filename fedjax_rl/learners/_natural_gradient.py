@@ -86,7 +86,7 @@ def mean_kl(objective: Objective, params: PyTree, batch: PyTree) -> Callable[[Py
 
 def inner(x: PyTree, y: PyTree) -> jax.Array:
     """<x, y> over all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), x, y)), start=jnp.zeros(()))
+    return jax.tree.reduce(jnp.add, jax.tree.map(lambda a, b: jnp.sum(a * b), x, y))
 
 
 def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_iterations: int) -> PyTree:
@@ -95,23 +95,30 @@ def conjugate_gradient(product: Callable[[PyTree], PyTree], b: PyTree, num_itera
     Args:
         product: v -> A v.
         b: right-hand side.
-        num_iterations: fixed, so that all agents of a `vmap` do the same work; exact after as many as dimensions.
+        num_iterations: fixed, so that all agents of a `vmap` do the same work; exact after as many as dimensions. A
+            solved system stays as it is, and so does one whose next direction A does not see: a singular A (the Fisher
+            matrix of a softmax) would divide rounding errors by rounding errors.
 
     Reference: Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems", 1952.
     """
 
-    def iterate(_: int, carry: tuple[PyTree, PyTree, PyTree, jax.Array]) -> tuple[PyTree, PyTree, PyTree, jax.Array]:
-        x, residual, search, square = carry
-        curved = product(search)
-        # At the solution everything is 0, and stays there instead of becoming 0 / 0.
-        length = square / jnp.maximum(inner(search, curved), jnp.finfo(square.dtype).tiny)
-        x = jax.tree.map(lambda a, p: a + length * p, x, search)
-        residual = jax.tree.map(lambda r, c: r - length * c, residual, curved)
-        new = inner(residual, residual)
-        turn = new / jnp.maximum(square, jnp.finfo(square.dtype).tiny)
-        return x, residual, jax.tree.map(lambda r, p: r + turn * p, residual, search), new
+    first = inner(b, b)
+    tiny = 10 * jnp.finfo(first.dtype).eps
 
-    start = (tree.zeros_like(b), b, b, inner(b, b))
+    def iterate(_: int, carry: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
+        x, residual, search, square, steepest = carry
+        curved = product(search)
+        length, curvature = inner(search, search), inner(search, curved)
+        steepest = jnp.maximum(steepest, curvature / jnp.where(length > 0, length, 1))
+        goes_on = (square > tiny**2 * first) & (curvature > tiny * steepest * length)
+        step = jnp.where(goes_on, square / jnp.where(goes_on, curvature, 1), 0)
+        x = jax.tree.map(lambda a, p: a + step * p, x, search)
+        residual = jax.tree.map(lambda r, c: r - step * c, residual, curved)
+        new = jnp.where(goes_on, inner(residual, residual), 0)
+        turn = new / jnp.where(goes_on, square, 1)
+        return x, residual, jax.tree.map(lambda r, p: r + turn * p, residual, search), new, steepest
+
+    start = (tree.zeros_like(b), b, b, first, jnp.zeros_like(first))
     return jax.lax.fori_loop(0, num_iterations, iterate, start)[0]
 
 
@@ -126,8 +133,9 @@ def natural_gradient(
 
     The actor's gradient g becomes (F + damping)^{-1} g, with F = E_s[grad^2 KL(pi(.|s) || pi_theta'(.|s))] (Fisher), by
     conjugate gradients on exact Fisher-vector products; nothing of size d^2 is built. With `max_kl` it is scaled by
-    sqrt(2 delta / x^T F x), and with `num_backtracks` halved until the loss falls and the divergence keeps within
-    1.5 delta. The optimiser then is `optimizer(optax.sgd, learning_rate=1.0)`; TRPO's loss is `ppo(surrogate="ratio")`.
+    sqrt(2 delta / x^T (F + damping) x), and with `num_backtracks` halved until the loss falls and the divergence keeps
+    within 1.5 delta. The optimiser then is `optimizer(optax.sgd, learning_rate=1.0)`; TRPO's loss is
+    `ppo(surrogate="ratio")`.
 
     Args:
         max_kl: delta; None leaves the length to the optimiser.

@@ -16,6 +16,12 @@ class NormalizedAveraging(Correction):
     def check(self, training: Any) -> None:
         require_movement("normalized_averaging", training)
         require_plain_sgd("normalized_averaging", training)
+        for other in training.corrections:
+            if other.reads_movement:
+                raise ValueError(
+                    f"corrections must not join normalized_averaging and {type(other).__name__}, which reads the "
+                    "movement that the former divides; drop one of them"
+                )
 
     def message(self, memory: Any, shared: Any, moved: Any, num_steps: jax.Array) -> tuple[Any, Any, Any]:
         steps = num_steps.astype(jnp.result_type(float))

@@ -1,7 +1,7 @@
 """FedSVRPG-M and FedHAPG-M: local steps along a momentum that is corrected for the move of the model."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
@@ -10,6 +10,7 @@ from ._correction import (
     Context,
     Correction,
     Merging,
+    require_first_gradient,
     require_movement,
     require_plain_sgd,
     require_trajectories,
@@ -30,6 +31,8 @@ class Reference(NamedTuple):
 
 class _VarianceReducedMomentum(Correction):
     """The meeting place's part, which both share: u_{r+1} = -mean Delta_i / (eta K)."""
+
+    reads_movement: ClassVar[bool] = True
 
     @abc.abstractmethod
     def _name(self) -> str:
@@ -62,7 +65,7 @@ class SVRPGMomentum(_VarianceReducedMomentum):
 
     def gradient(self, key: jax.Array, gradient: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         objective, reference = context.objective, context.shared
-        ratio = trajectory_ratio(objective, reference.previous, context.params, context.batch, self.max_ratio)
+        ratio = trajectory_ratio(objective, reference.previous, context.behaviour, context.batch, self.max_ratio)
         before = context.gradient_at(reference.previous, objective.reweigh(context.batch, ratio))
         keep = 1 - self.beta
         corrected = jax.tree.map(lambda g, u, b: g + keep * (u - b), gradient, reference.direction, before)
@@ -78,6 +81,16 @@ class HAPGMomentum(_VarianceReducedMomentum):
 
     def _name(self) -> str:
         return "hapg_momentum"
+
+    def check(self, training: Any) -> None:
+        super().check(training)
+        require_first_gradient("hapg_momentum", self, training)
+        for other in training.corrections:
+            if other is not self and type(other).behaviour is not Correction.behaviour:
+                raise ValueError(
+                    f"corrections must leave the behaviour to hapg_momentum, got {type(other).__name__} beside it; "
+                    "drop it"
+                )
 
     def behaviour(self, key: jax.Array, params: PyTree, anchor: PyTree, shared: Reference, memory: PyTree) -> PyTree:
         a = jax.random.uniform(key)

@@ -1,10 +1,15 @@
 """At least one instance of every registered component. A registry line without an example here fails the suite."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 
+import jax.numpy as jnp
+import numpy as np
 import optax
 
-from fedjax_rl import aggregators, envs, learners, participation, policies, topologies, transforms
+from fedjax_rl import aggregators, envs, learners, participation, policies, rl, topologies, transforms
+from tests.probes.logged import LoggedFamily, LoggedObjective, Logs
 
 
 AGGREGATORS = {
@@ -40,9 +45,61 @@ OBJECTIVES = {
         learners.actor_critic(_policy(), **_PLAY),
         learners.actor_critic(_policy(), episodes="fresh", normalization="returns", **_PLAY),
     ],
-    "ppo": [learners.ppo(_policy(), **_PLAY), learners.ppo(_policy(CONTINUOUS), **_PLAY)],
+    "a2c": [learners.a2c(_policy(), num_envs=2, num_steps=5)],
+    "ppo": [
+        learners.ppo(_policy(), **_PLAY),
+        learners.ppo(_policy(CONTINUOUS), **_PLAY),
+        learners.ppo(_policy(), surrogate="kl", entropy_cost=rl.ramp(0.1, 0.0, 3), **_PLAY),
+    ],
 }
-CORRECTIONS = {"proximal": [learners.proximal(0.1)]}
+CORRECTIONS = {
+    "proximal": [learners.proximal(0.1)],
+    "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
+    "control_variates": [learners.control_variates()],
+    "dynamic_regularization": [learners.dynamic_regularization(0.5)],
+    "mime": [learners.mime(0.5)],
+    "mime_lite": [learners.mime_lite(0.5)],
+    "normalized_averaging": [learners.normalized_averaging()],
+    "svrpg": [learners.svrpg(2.0)],
+    "svrpg_momentum": [learners.svrpg_momentum(0.5)],
+    "hapg_momentum": [learners.hapg_momentum(0.5)],
+    "natural_gradient": [learners.natural_gradient(), learners.natural_gradient(0.1, num_backtracks=3)],
+    "importance_weighting": [
+        learners.importance_weighting(2.0),
+        learners.importance_weighting(2.0, "trajectory"),
+    ],
+    "mixed_behaviour": [learners.mixed_behaviour(0.5)],
+    "clip_gradient": [learners.clip_gradient(0.5)],
+}
+# These move the model by something else than what one agent was trained by in one round: FedDyn adds what its server
+# remembers, MIME and SVRPG stand still in their first round.
+MERGES_OTHERWISE = ("dynamic_regularization", "mime", "svrpg")
+# What corrections are tried on: it allows all of them, and compiles in no time.
+_GENERATOR = np.random.default_rng(0)
+LOGGED = LoggedFamily(
+    Logs(
+        jnp.asarray(_GENERATOR.normal(size=(3, 2, 4, 2, 2)), jnp.float32),
+        jnp.asarray(_GENERATOR.integers(0, 3, size=(3, 2, 4, 2)), jnp.int32),
+        jnp.asarray(_GENERATOR.normal(size=(3, 2, 4, 2)), jnp.float32),
+    )
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Corrected:
+    """A learner with one correction, as a function of the step size."""
+
+    correction: learners.Correction
+    merges_plainly: bool
+
+    def __call__(self, step_size: float) -> learners.LocalTraining:
+        objective = LoggedObjective(np.full((2, 3), 0.1, np.float32), 2)
+        return training(objective, step_size, corrections=(self.correction,), weight="uniform", num_local_steps=2)
+
+
+def merges_plainly(make: Callable[[float], object]) -> bool:
+    """Whether merging one message alone moves the model by what that agent was trained by."""
+    return getattr(make, "merges_plainly", True)
 
 
 def training(objective: learners.Objective, step_size: float = 0.1, **kwargs: object) -> learners.LocalTraining:
@@ -55,11 +112,8 @@ def training(objective: learners.Objective, step_size: float = 0.1, **kwargs: ob
 LEARNERS = {
     "local_training": [
         *(lambda s, o=o: training(o, s) for objectives in OBJECTIVES.values() for o in objectives),
-        *(
-            lambda s, c=c: training(OBJECTIVES["ppo"][0], s, corrections=(c,))
-            for cs in CORRECTIONS.values()
-            for c in cs
-        ),
+        *(Corrected(c, name not in MERGES_OTHERWISE) for name, cs in CORRECTIONS.items() for c in cs),
+        lambda s: training(OBJECTIVES["ppo"][0], s, corrections=CORRECTIONS["control_variates"], weight="uniform"),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
         lambda s: training(OBJECTIVES["actor_critic"][0], s, optimizer_state="average", weight="uniform"),
         lambda s: learners.local_training(

@@ -6,16 +6,21 @@ import numpy as np
 import pytest
 
 from fedjax_rl.core import Received, as_metric, tree
-from tests.conformance.examples import CARTPOLE, CONTINUOUS, LEARNERS, every
+from tests.conformance.examples import CARTPOLE, CONTINUOUS, LEARNERS, LOGGED, every, merges_plainly
+from tests.probes.logged import LoggedObjective
 
 
 LEARNER = pytest.mark.parametrize("make", every(LEARNERS), ids=lambda m: "")
+PLAIN_LEARNER = pytest.mark.parametrize("make", [m for m in every(LEARNERS) if merges_plainly(m)], ids=lambda m: "")
 
 
 def setting(learner):
     """The family the learner's policy fits, one agent's physics, shared and local state."""
     objective = getattr(learner, "objective", None) or learner.learner.objective
-    family = CARTPOLE if objective.play.policy.distribution == "categorical" else CONTINUOUS
+    if isinstance(objective, LoggedObjective):
+        family = LOGGED
+    else:
+        family = CARTPOLE if objective.play.policy.distribution == "categorical" else CONTINUOUS
     physics = tree.take(family.sample(jax.random.key(1), 1), 0)
     shared = learner.init_shared(jax.random.key(2), family.env)
     local = tree.strong(learner.init_local(jax.random.key(3), family.env, physics, shared))
@@ -71,7 +76,7 @@ def test_a_zero_message_changes_no_parameter(make):
     close(merged.params, shared.params, rtol=0, atol=0)
 
 
-@LEARNER
+@PLAIN_LEARNER
 def test_the_message_moves_the_model_by_what_was_trained(make):
     # One agent, one message: merging it gives the trained model, so a second look at the difference finds nothing.
     learner = make(0.05)

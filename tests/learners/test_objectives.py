@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import envs, learners, policies
+from fedjax_rl import envs, learners, policies, rl
 from tests.oracles import policy_gradient as oracle
+from tests.oracles import trajectories
 
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -36,9 +37,9 @@ def grid(batch):
     return jax.tree.map(lambda x: np.asarray(x).reshape(T, E, *x.shape[1:]), batch)
 
 
-def check_gradient(objective, params, batch, oracle_loss):
+def check_gradient(objective, params, batch, oracle_loss, extra=()):
     """Loss and gradient against the oracle and its central differences."""
-    state = learners.PlayState((), jnp.int32(0))
+    state = learners.PlayState((), jnp.int32(0), extra)
     moved = jax.tree.map(lambda x: x + 0.05, params)  # off the behaviour policy, so that ratios are not all one
     loss, _ = objective.loss(jax.random.key(0), moved, state, batch)
     np.testing.assert_allclose(loss, oracle_loss(theta_of(moved)), rtol=1e-9)
@@ -109,6 +110,122 @@ def test_ppo():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("surrogate", "beta"), [("kl", 0.7), ("ratio", 0.0)])
+def test_ppo_without_clipping(surrogate, beta):
+    objective, collected, params, trajectory, values = setting(
+        learners.ppo, gae_lambda=LAMBDA, entropy_cost=0.02, surrogate=surrogate, kl_cost=0.3
+    )
+    advantage, target = oracle_advantages(trajectory, values, LAMBDA)
+    mask = np.asarray(trajectory.mask)
+    advantage = oracle.whiten(advantage, mask)
+    batch = grid(collected.batch)
+    check_gradient(
+        objective, params, collected.batch,
+        lambda theta: oracle.penalized_loss(
+            theta, batch.observation, batch.action, batch.log_prob, advantage, target, mask, beta, 0.5, 0.02
+        ),
+        extra=jnp.asarray(beta) if surrogate == "kl" else (),  # the agent's own price, whatever the first was
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("episodes", ["fresh"])
+def test_the_penalty_of_ppo_adapts(episodes):
+    objective, collected, params, trajectory, _ = setting(
+        learners.ppo, surrogate="kl", kl_cost=0.3, kl_target=0.01, episodes=episodes
+    )
+    physics = jax.tree.map(lambda x: x[0], envs.cartpole_family("packer-r").sample(jax.random.key(1), 1))
+    first = objective.init_local(jax.random.key(3), envs.cartpole_family("packer-r").env, physics, params)
+    assert first.extra == 0.3
+    batch, mask = grid(collected.batch), np.asarray(trajectory.mask)
+    seen = set()
+    for shift in (0.0, 0.2, 0.24, 0.27, 0.3, 0.33, 1.0):
+        moved = jax.tree.map(lambda x, shift=shift: x.at[..., 0].add(shift), params)  # one logit of two
+        divergences = []
+        for k in zip(*np.nonzero(mask), strict=True):
+            log_pi = oracle.log_softmax(oracle.forward(theta_of(moved), batch.observation[k])[0])
+            log_rho = log_pi[batch.action[k]] - batch.log_prob[k]
+            divergences.append(np.exp(log_rho) - 1 - log_rho)
+        d = np.mean(divergences)
+        factor = 1.5 if d > 1.5 * 0.01 else 1 / 1.5 if d < 0.01 / 1.5 else 1.0
+        after = objective.after_step(moved, first, collected.batch)
+        np.testing.assert_allclose(after.extra, 0.3 * factor, rtol=1e-12)
+        assert int(after.count) == 1
+        seen.add(factor)
+    assert len(seen) == 3
+
+
+def test_prices_stay_within_their_limits():
+    for cost, distance, expected in [(15.0, 1.0, 20.0), (1.2e-6, 0.0, 1e-6), (4.0, 0.1, 4.0), (0.0, 1.0, 1e-6)]:
+        np.testing.assert_allclose(rl.adapted(jnp.asarray(cost), jnp.asarray(distance), 0.1, 20.0), expected)
+
+
+@pytest.mark.parametrize("n", [1, 3, 100])
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_actor_critic_with_n_step_returns(n, bootstrap):
+    objective, collected, params, trajectory, values = setting(
+        learners.actor_critic, num_steps_ahead=n, bootstrap_on_truncation=bootstrap
+    )
+    t, v = jax.tree.map(np.asarray, (trajectory, values))
+    final = v.final_value if bootstrap else np.zeros((T, E))
+    target = np.stack(
+        [
+            trajectories.n_step_return(
+                t.reward[:, e], v.value[:, e], t.terminated[:, e], t.truncated[:, e], final[:, e], v.last_value[e],
+                GAMMA, n,
+            )
+            for e in range(E)
+        ],
+        1,
+    )  # fmt: skip
+    batch = grid(collected.batch)
+    np.testing.assert_allclose(batch.target, target, rtol=1e-9)
+    np.testing.assert_allclose(batch.advantage, target - v.value, rtol=1e-7, atol=1e-9)
+    if n == 3 and bootstrap:
+        check_gradient(
+            objective, params, collected.batch,
+            lambda theta: oracle.a2c_loss(
+                theta, batch.observation, batch.action, target - v.value, target, t.mask, 0.5, 0.01
+            ),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("bootstrap", "episodes"), [(True, "continue"), (False, "fresh")])
+def test_actor_critic_with_residual_gradients(bootstrap, episodes):
+    objective, collected, params, trajectory, values = setting(
+        learners.actor_critic, residual_gradient=True, gae_lambda=LAMBDA, bootstrap_on_truncation=bootstrap,
+        episodes=episodes, value_cost=0.8,
+    )  # fmt: skip
+    advantage, _ = oracle_advantages(trajectory, values, LAMBDA, bootstrap)
+    t = jax.tree.map(np.asarray, trajectory)
+    goes_on = ~t.terminated if bootstrap else ~(t.terminated | t.truncated)
+    check_gradient(
+        objective, params, collected.batch,
+        lambda theta: oracle.residual_loss(
+            theta, t.observation, t.action, advantage, t.reward, t.final_observation, goes_on, t.mask, GAMMA, 0.8, 0.01
+        ),
+    )  # fmt: skip
+
+
+def test_a_ramp_is_a_straight_line():
+    line = rl.ramp(0.5, 0.1, 4)
+    values = [float(line(jnp.int32(n))) for n in (0, 1, 2, 4, 9)]
+    np.testing.assert_allclose(values, [0.5, 0.4, 0.3, 0.1, 0.1], rtol=1e-6)
+    assert rl.value_at(0.3, jnp.int32(7)) == 0.3
+    # Costs follow the local steps of the agent.
+    objective, collected, params, _, _ = setting(
+        learners.actor_critic, entropy_cost=line, value_cost=rl.ramp(0.0, 1.0, 2)
+    )
+    losses = []
+    for n in (0, 1, 2, 3):
+        state = learners.PlayState((), jnp.int32(n))
+        loss, parts = objective.loss(jax.random.key(0), params, state, collected.batch)
+        losses.append(float(loss))
+        price, weight = 0.5 - 0.1 * n, min(n / 2, 1.0)
+        expected = parts["policy_loss"] + weight * parts["value_loss"] - price * parts["entropy"]
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    assert len(set(losses)) == 4
+
+
 @pytest.mark.parametrize("returns", ["to_go", "total"])
 @pytest.mark.parametrize("baseline", ["none", "average", "value"])
 @pytest.mark.parametrize("normalize_by", ["steps", "episodes"])
@@ -160,6 +277,21 @@ def test_reports_count_what_was_played(episodes):
         (learners.actor_critic, {"normalization": "batch"}, "normalization must be one of"),
         (learners.actor_critic, {"gae_lambda": -0.1}, "gae_lambda must lie"),
         (learners.reinforce, {"baseline": "critic"}, "baseline must be one of 'none', 'average', 'value'"),
+        (learners.actor_critic, {"num_steps_ahead": 0}, "num_steps_ahead must be an integer >= 1, got 0; 1 is the"),
+        (
+            learners.actor_critic,
+            {"residual_gradient": True, "normalization": "returns"},
+            "normalization must not be 'returns' with residual_gradient=True: .*use 'advantages' or 'none'",
+        ),
+        (
+            learners.actor_critic,
+            {"entropy_cost": rl.ramp(0.1, -0.1, 5)},
+            r"entropy_cost must lie in \[0, inf\), got -0.1",
+        ),
+        (learners.a2c, {"value_cost": -1.0}, r"value_cost must lie in \[0, inf\), got -1.0"),
+        (learners.ppo, {"surrogate": "trpo"}, "surrogate must be one of 'clip', 'kl', 'ratio', got 'trpo'"),
+        (learners.ppo, {"kl_cost": 0.0}, r"kl_cost must lie in \(0, inf\), got 0.0"),
+        (learners.ppo, {"kl_target": -1.0}, r"kl_target must lie in \(0, inf\), got -1.0"),
         (learners.reinforce, {"episodes": "new"}, "episodes must be one of 'continue', 'fresh'"),
     ],
 )

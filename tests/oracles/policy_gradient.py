@@ -81,6 +81,31 @@ def ppo_loss(theta, s, a, log_mu, A, target, mask, clip, c_v, c_e) -> float:
     return total / n
 
 
+def penalized_loss(theta, s, a, log_mu, A, target, mask, beta, c_v, c_e) -> float:
+    """Schulman et al. (2017), eq. 8 with the estimate rho - 1 - log rho of the divergence; beta = 0: eq. 6."""
+    total, n = 0.0, mask.sum()
+    for k in zip(*np.nonzero(mask), strict=True):
+        logits, v = forward(theta, s[k])
+        log_pi = log_softmax(logits)
+        rho = np.exp(log_pi[a[k]] - log_mu[k])
+        divergence = rho - 1 - np.log(rho)
+        entropy = -np.sum(np.exp(log_pi) * log_pi)
+        total += -rho * A[k] + beta * divergence + c_v * (v - target[k]) ** 2 - c_e * entropy
+    return total / n
+
+
+def residual_loss(theta, s, a, A, r, s_next, goes_on, mask, gamma, c_v, c_e) -> float:
+    """The actor-critic's loss with Baird's (1995) residual: V(s') is a function of theta too."""
+    total, n = 0.0, mask.sum()
+    for k in zip(*np.nonzero(mask), strict=True):
+        logits, v = forward(theta, s[k])
+        log_pi = log_softmax(logits)
+        v_next = forward(theta, s_next[k])[1] if goes_on[k] else 0.0
+        entropy = -np.sum(np.exp(log_pi) * log_pi)
+        total += -log_pi[a[k]] * A[k] + c_v * (r[k] + gamma * v_next - v) ** 2 - c_e * entropy
+    return total / n
+
+
 def reinforce_loss(theta, s, a, score, mask, divisor) -> float:
     """Williams (1992): -sum log pi(a|s) score / divisor."""
     total = 0.0

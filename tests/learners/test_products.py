@@ -1,0 +1,108 @@
+"""Every objective with every correction learns a bandit whose expected return is known in closed form."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fedjax_rl import aggregators, learners, make_round, policies, registry, run
+from tests.probes.bandit import BanditFamily
+
+
+NUM_AGENTS, ROUNDS = 3, 3
+FAMILY = BanditFamily()
+POLICY = policies.mlp_policy(FAMILY.env, hidden_sizes=(4,))
+# Enough plays that chance cannot turn the mean gradient around: of the difference of the logits it is at least
+# p (1 - p) = 1 / 4 per unit of reward, and with n = 512 plays of an agent the standard error is below 1.5 / 4 /
+# sqrt(512) = 0.017, so the sign of one agent's gradient is wrong with probability < 1e-40.
+FRESH = {"num_envs": 512, "num_steps": 1, "episodes": "fresh"}
+OBJECTIVES = {
+    "reinforce": lambda: learners.reinforce(POLICY, baseline="none", **FRESH),
+    "actor_critic": lambda: learners.actor_critic(POLICY, **FRESH),
+    "a2c": lambda: learners.a2c(POLICY, num_envs=64, num_steps=8),
+    "ppo": lambda: learners.ppo(POLICY, num_envs=64, num_steps=8),
+}
+CORRECTIONS = {
+    "proximal": lambda: learners.proximal(0.1),
+    "kl_to_global": lambda: learners.kl_to_global(0.1),
+    "control_variates": learners.control_variates,
+    "dynamic_regularization": lambda: learners.dynamic_regularization(1.0),
+    "mime": lambda: learners.mime(0.2),
+    "mime_lite": lambda: learners.mime_lite(0.2),
+    "normalized_averaging": learners.normalized_averaging,
+    "svrpg": learners.svrpg,
+    "svrpg_momentum": lambda: learners.svrpg_momentum(0.8),
+    "hapg_momentum": lambda: learners.hapg_momentum(0.8),
+    "natural_gradient": lambda: learners.natural_gradient(0.01),
+    "importance_weighting": learners.importance_weighting,
+    "mixed_behaviour": lambda: learners.mixed_behaviour(0.5),
+    "clip_gradient": lambda: learners.clip_gradient(0.5),
+}
+REFUSED = {
+    ("ppo", "importance_weighting"): "objective must not weigh by ratios itself with importance_weighting, got PPO",
+    **{
+        ("ppo", c): f"objective must not weigh by ratios itself with {c}, got PPO"
+        for c in ("svrpg", "svrpg_momentum", "hapg_momentum")
+    },
+    **{
+        ("a2c", c): f"objective must collect whole trajectories with {c}, got ActorCritic; use episodes='fresh'"
+        for c in ("svrpg", "svrpg_momentum", "hapg_momentum")
+    },
+}
+REPRESENTATIVE = {"reinforce": "hapg_momentum", "actor_critic": "svrpg", "a2c": "control_variates", "ppo": "mime"}
+
+
+def train(objective, correction):
+    """Expected returns [N] before and after, and the history."""
+    learner = learners.local_training(
+        OBJECTIVES[objective](), learners.optimizer(optax.sgd, learning_rate=0.5), num_local_steps=2,
+        corrections=() if correction is None else (CORRECTIONS[correction](),), weight="uniform",
+    )  # fmt: skip
+    round_ = make_round(FAMILY, learner, aggregators.mean(), num_agents=NUM_AGENTS)
+    state = round_.init(jax.random.key(0))
+    before = expected_returns(round_, state)
+    state, history = run(round_, state, ROUNDS)
+    return before, expected_returns(round_, state), history
+
+
+def expected_returns(round_, state):
+    params = round_.policies(state, jnp.arange(NUM_AGENTS))
+    logits = jax.vmap(lambda p: POLICY.apply(p, jnp.ones(1))[0].logits)(params)
+    return np.asarray(jnp.sum(jax.nn.softmax(logits) * state.physics.reward, -1))
+
+
+def test_the_tables_are_complete():
+    assert set(OBJECTIVES) == set(registry.names("objectives"))
+    assert set(CORRECTIONS) == set(registry.names("corrections"))
+
+
+def learns(objective, correction):
+    if (objective, correction) in REFUSED:
+        with pytest.raises(ValueError, match=re.escape(REFUSED[objective, correction])):
+            train(objective, correction)
+        return
+    before, after, history = train(objective, correction)
+    np.testing.assert_allclose(before, (1 + np.arange(NUM_AGENTS) / 4) / 2, rtol=0.02)  # the first policy is uniform
+    assert (after > before + 0.01).all()
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert (history["nonfinite_messages"] == 0).all()
+    np.testing.assert_array_equal(history["env_steps"], np.full(ROUNDS, NUM_AGENTS * 2 * 512))
+
+
+@pytest.mark.parametrize(
+    ("objective", "correction"),
+    [*REPRESENTATIVE.items(), *REFUSED, ("ppo", "natural_gradient"), ("actor_critic", "importance_weighting")],
+)
+def test_representatives_learn(objective, correction):
+    learns(objective, correction)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("correction", [None, *CORRECTIONS])
+def test_every_product_learns(objective, correction):
+    if REPRESENTATIVE[objective] != correction:
+        learns(objective, correction)
