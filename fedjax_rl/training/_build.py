@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 
 from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
-from ..learners import agents_per_chunk, local_training, optimizer, server_optimizer
+from ..envs import Environment
+from ..learners import Objective, agents_per_chunk, local_training, optimizer, server_optimizer
 from ..policies import Policy, mlp_policy
 from ._config import ExperimentConfig
 from ._expressions import Call, choices, instantiate, parse
@@ -57,13 +58,9 @@ def build(config: ExperimentConfig) -> Experiment:
     family = component("world.family", "families", config.world.family, {"num_envs": config.rollout.num_envs})
     config = _with_agents(config, family)
     num_agents = int(config.num_agents)
-    section = config.policy
-    policy = _at("policy", lambda: mlp_policy(
-        family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
-        shared_trunk=section.shared_trunk, initialization=section.initialization,
-        squash=section.squash, initial_log_std=section.initial_log_std,
-    ))  # fmt: skip
-    learner = build_learner(config, policy)
+    objective = build_objective(config, family.env)
+    policy = objective.policy
+    learner = build_learner(config, objective)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
     mesh = _at("devices", lambda: make_mesh(_num_devices(config)))
@@ -87,21 +84,43 @@ def build(config: ExperimentConfig) -> Experiment:
     return Experiment(config, family, policy, learner, round_, mesh)
 
 
-def build_learner(config: ExperimentConfig, policy: Policy) -> Learner:
-    """Composes the learner of a configuration.
+def build_objective(config: ExperimentConfig, env: Environment) -> Objective:
+    """Composes the objective of a configuration: one that takes a `policy` gets the section's actor-critic network, one
+    that takes `env` makes its own network from it and from the section's widths and functions.
 
     Raises:
         ValueError: as `build`.
     """
-    section, rollout = config.learner, config.rollout
+    section, rollout = config.policy, config.rollout
+    network = {
+        "hidden_sizes": section.hidden_sizes,
+        "activation": section.activation,
+        "initialization": section.initialization,
+    }
+    policy = _at("policy", lambda: mlp_policy(
+        env, **network, shared_trunk=section.shared_trunk, squash=section.squash,
+        initial_log_std=section.initial_log_std,
+    ))  # fmt: skip
     given = {
+        "env": env,
         "policy": policy,
+        **network,
         "num_envs": rollout.num_envs,
         "num_steps": rollout.num_steps,
         "episodes": rollout.episodes,
         "num_agents": config.num_agents,
     }
-    objective = component("learner.objective", "objectives", section.objective, given)
+    return component("learner.objective", "objectives", config.learner.objective, given)
+
+
+def build_learner(config: ExperimentConfig, objective: Objective) -> Learner:
+    """Composes the learner of a configuration.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    section = config.learner
+    given = {"policy": objective.policy, "num_envs": config.rollout.num_envs, "num_agents": config.num_agents}
     learner: Learner = _at("learner", lambda: local_training(
         objective,
         build_optimizer("learner.optimizer", section.optimizer),
@@ -179,7 +198,8 @@ def _build_call(call: Call, role: str, given: Mapping[str, Any]) -> Any:
         """A nested call may belong to any role; its own role comes first."""
         for other in (role, *(r for r in registry.ROLES if r != role)):
             if inner.name in registry.names(other):
-                return _build_call(inner, other, given)
+                # A schedule's num_steps is the length of its ramp, not that of a rollout.
+                return _build_call(inner, other, {} if other == "schedules" else given)
         if inner.name in (*OPTIMIZERS, *OPTIMIZER_PARTS):
             return _optax_call(inner)
         known = [*(name for other in registry.ROLES for name in registry.names(other)), *OPTIMIZERS, *OPTIMIZER_PARTS]
