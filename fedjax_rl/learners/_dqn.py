@@ -1,6 +1,7 @@
 """Deep Q-learning."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ def dqn(
     target_rate: float = 1.0,
     target_period: int = 50,
     double: bool = False,
-    huber: float = 1.0,
+    huber: float = math.inf,
     episodes: str = "continue",
     hidden_sizes: Sequence[int] = (64, 64),
     activation: str = "tanh",
@@ -98,7 +99,8 @@ def dqn(
         target_rate: share of the network that its slow copy takes over; 1 copies it.
         target_period: local steps between two movements of the slow copy.
         double: choose the next action by the network itself, value it by the slow copy.
-        huber: error beyond which the loss is linear; infinity: half the squared error.
+        huber: error beyond which the loss is linear; infinity: half the squared error. 1 is the paper's; once errors
+            exceed it, rows vote with their signs only, and the few that terminate may be overruled until Q diverges.
         episodes: "continue" keeps environments from local step to local step; "fresh" plays one new episode each.
         hidden_sizes: widths of the hidden layers.
         activation: of the hidden layers.

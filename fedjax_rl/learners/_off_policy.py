@@ -24,7 +24,7 @@ class Transition(NamedTuple):
     reward: jax.Array
     terminated: jax.Array  # bool: nothing follows; a time limit is no such end
     next_observation: jax.Array  # what the step led to, before any reset
-    mask: jax.Array  # bool: a real step, to be learned from
+    mask: jax.Array | tuple[()]  # bool: a real step, to be learned from; not stored where all steps are real
 
 
 class OffPolicyState(NamedTuple):
@@ -87,7 +87,7 @@ class OffPolicy(Objective):
         _, played = jax.eval_shape(
             lambda: self._played(key, env, physics, params, start, jnp.int32(0))  # only for shapes and dtypes
         )
-        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), _transitions(played))
+        row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), self._transitions(played))
         replay = init_replay(row, self.play.capacity)
         return OffPolicyState(start, replay, self.tracked(params), jnp.int32(0))
 
@@ -95,10 +95,11 @@ class OffPolicy(Objective):
         """Plays, remembers, and draws a batch; while the memory is small its rows do not count."""
         k_play, k_sample = jax.random.split(key)
         end, played = self._played(k_play, env, physics, params, state.rollout, state.count)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), _transitions(played))
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), self._transitions(played))
         replay = state.replay.add(rows)
         batch = replay.sample(k_sample, self.play.batch_size)
-        batch = batch._replace(mask=batch.mask & (replay.size >= self.play.learning_starts))
+        ready = jnp.broadcast_to(replay.size >= self.play.learning_starts, (self.play.batch_size,))
+        batch = batch._replace(mask=ready & batch.mask if self.play.episodes == "fresh" else ready)
         metrics = report_episodes(played)
         num_samples = metrics["env_steps"].total.astype(jnp.float32)
         return Collected(batch, state._replace(rollout=end, replay=replay), num_samples, metrics)
@@ -130,9 +131,9 @@ class OffPolicy(Objective):
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
         return () if fresh else end, trajectory
 
-
-def _transitions(t: Trajectory) -> Transition:
-    return Transition(t.observation, t.action, t.reward, t.terminated, t.final_observation, t.mask)
+    def _transitions(self, t: Trajectory) -> Transition:
+        mask = t.mask if self.play.episodes == "fresh" else ()
+        return Transition(t.observation, t.action, t.reward, t.terminated, t.final_observation, mask)
 
 
 def practice(

@@ -15,7 +15,8 @@ LEARNER = pytest.mark.parametrize("make", every(LEARNERS), ids=lambda m: "")
 def setting(learner):
     """The family the learner's policy fits, one agent's physics, shared and local state."""
     objective = getattr(learner, "objective", None) or learner.learner.objective
-    family = CARTPOLE if objective.play.policy.distribution == "categorical" else CONTINUOUS
+    one_number = objective.policy.noise(jax.random.key(0), ()).ndim == 0  # discrete actions need no more
+    family = CARTPOLE if one_number else CONTINUOUS
     physics = tree.take(family.sample(jax.random.key(1), 1), 0)
     shared = learner.init_shared(jax.random.key(2), family.env)
     local = tree.strong(learner.init_local(jax.random.key(3), family.env, physics, shared))
