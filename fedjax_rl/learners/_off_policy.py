@@ -24,7 +24,7 @@ class Transition(NamedTuple):
     reward: jax.Array
     terminated: jax.Array  # bool: nothing follows; a time limit is no such end
     next_observation: jax.Array  # what the step led to, before any reset
-    mask: jax.Array | tuple[()]  # bool: a real step, to be learned from; not stored where all steps are real
+    mask: Any  # bool: a real step, to be learned from; () in a memory where all steps are real
 
 
 class OffPolicyState(NamedTuple):

@@ -52,7 +52,7 @@ def test_the_description_is_complete(policy):
 
 
 def test_greedy_actions_are_the_best():
-    policy = POLICIES["q"]
+    policy = POLICIES["linear q"]
     params = policy.init(jax.random.key(0))
     observation = jax.random.normal(jax.random.key(1), (100, 4))
     values = policy.q_values(params, observation)

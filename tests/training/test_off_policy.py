@@ -27,7 +27,7 @@ def test_a_run_leaves_a_policy_that_plays(tmp_path: Path, name: str, world: dict
     config = SMALL.replace(world=world, learner={"objective": f"{name}({REMEMBER})"})
     whole = train(config, out=tmp_path / "whole", progress=False)
     part = train(config.replace(num_rounds=1), out=tmp_path / "part", progress=False)
-    assert part.folder is not None and whole.folder is not None  # noqa: PT018
+    assert part.folder is not None and whole.folder is not None
     again = resume(part.folder, num_rounds=2, progress=False)
     jax.tree.map(np.testing.assert_array_equal, again.params, whole.params)  # the memory was restored too
     assert [row["nonfinite_messages"] for row in whole.history] == [0, 0]
