@@ -18,6 +18,10 @@ ROLES: dict[str, dict[str, str]] = {
         "actor_critic": "learners:actor_critic",
         "a2c": "learners:a2c",
         "ppo": "learners:ppo",
+        "dqn": "learners:dqn",
+        "double_dqn": "learners:double_dqn",
+        "ddpg": "learners:ddpg",
+        "sac": "learners:sac",
     },
     "learners": {
         "local_training": "learners:local_training",

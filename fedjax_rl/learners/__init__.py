@@ -14,6 +14,11 @@ from ._correction import Correction as Correction
 from ._correction import Merging as Merging
 from ._distill import Distilled as Distilled
 from ._distill import distill as distill
+from ._ddpg import DDPG as DDPG
+from ._ddpg import ddpg as ddpg
+from ._dqn import DQN as DQN
+from ._dqn import double_dqn as double_dqn
+from ._dqn import dqn as dqn
 from ._dynamic_regularization import DynamicRegularization as DynamicRegularization
 from ._dynamic_regularization import dynamic_regularization as dynamic_regularization
 from ._fed_npg import FedNPG as FedNPG
@@ -39,6 +44,9 @@ from ._normalized_averaging import NormalizedAveraging as NormalizedAveraging
 from ._normalized_averaging import normalized_averaging as normalized_averaging
 from ._objective import Collected as Collected
 from ._objective import Objective as Objective
+from ._off_policy import OffPolicy as OffPolicy
+from ._off_policy import OffPolicyState as OffPolicyState
+from ._off_policy import Transition as Transition
 from ._on_policy import Batch as Batch
 from ._on_policy import OnPolicy as OnPolicy
 from ._on_policy import Play as Play
@@ -52,6 +60,8 @@ from ._proximal import Proximal as Proximal
 from ._proximal import proximal as proximal
 from ._reinforce import Reinforce as Reinforce
 from ._reinforce import reinforce as reinforce
+from ._sac import SAC as SAC
+from ._sac import sac as sac
 from ._server_optimizer import ServerOptimizer as ServerOptimizer
 from ._server_optimizer import server_optimizer as server_optimizer
 from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum

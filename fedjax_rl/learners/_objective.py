@@ -25,6 +25,11 @@ class Objective(abc.ABC):
     """One local RL algorithm for ONE agent; one file each."""
 
     @property
+    def policy(self) -> Any:
+        """The `Policy` that acts with these parameters when they are evaluated."""
+        raise NotImplementedError(f"{type(self).__name__} has no policy")
+
+    @property
     def batch_size(self) -> int | None:
         """Rows of a batch where they are known beforehand; minibatches must divide them."""
         return None

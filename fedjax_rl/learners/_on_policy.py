@@ -94,14 +94,7 @@ class Play:
 
         noise = self.policy.noise(k_act, (self.num_steps, self.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
-        ended = trajectory.terminated | trajectory.truncated
-        count = jnp.sum(ended)
-        metrics = {
-            "env_steps": Sum(jnp.sum(trajectory.mask, dtype=jnp.int32)),
-            "episodes": Sum(jnp.sum(ended, dtype=jnp.int32)),
-            "train_return_mean": Mean(jnp.sum(jnp.where(ended, trajectory.episode_return, 0)), count),
-            "episode_length": Mean(jnp.sum(jnp.where(ended, trajectory.episode_length, 0)), count),
-        }
+        metrics = report_episodes(trajectory)
         return trajectory, self._values(params, trajectory, end), () if fresh else end, metrics
 
     def _values(self, params: PyTree, trajectory: Trajectory, end: RolloutState) -> Values:
@@ -123,6 +116,10 @@ class OnPolicy(Objective):
     play: Play
     value_cost: Any  # a number or a schedule, as the next
     entropy_cost: Any
+
+    @property
+    def policy(self) -> Policy:
+        return self.play.policy
 
     @property
     def batch_size(self) -> int:
@@ -186,6 +183,18 @@ def play(
     check_count("num_steps", num_steps)
     check_choice("episodes", episodes, ("continue", "fresh"))
     return Play(policy, num_envs, num_steps, episodes, bool(bootstrap_on_truncation))
+
+
+def report_episodes(trajectory: Trajectory) -> dict[str, Any]:
+    """Steps played, and the episodes that ended."""
+    ended = trajectory.terminated | trajectory.truncated
+    count = jnp.sum(ended)
+    return {
+        "env_steps": Sum(jnp.sum(trajectory.mask, dtype=jnp.int32)),
+        "episodes": Sum(jnp.sum(ended, dtype=jnp.int32)),
+        "train_return_mean": Mean(jnp.sum(jnp.where(ended, trajectory.episode_return, 0)), count),
+        "episode_length": Mean(jnp.sum(jnp.where(ended, trajectory.episode_length, 0)), count),
+    }
 
 
 def make_batch(trajectory: Trajectory, advantage: jax.Array, target: jax.Array, after: PyTree = ()) -> Batch:

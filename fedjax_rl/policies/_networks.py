@@ -104,3 +104,34 @@ class ActorCritic(nn.Module):
             return outputs, value, None
         start = nn.initializers.constant(self.initial_log_std)
         return outputs, value, self.param("log_std", start, (self.num_outputs,), jnp.result_type(float))
+
+
+class Perceptron(nn.Module):
+    """A perceptron with one head; the parameters are `layer_0, layer_1, ..., head`, each with `kernel` and `bias`.
+
+    Args:
+        num_outputs: of the head.
+        hidden_sizes: widths of the hidden layers.
+        activation: one of `ACTIVATIONS`.
+        head_gain: of the head's orthogonal kernel.
+        fast_gradient: see `dense_stack`.
+        initialization: "orthogonal" or "uniform", as in `ActorCritic`.
+    """
+
+    num_outputs: int
+    hidden_sizes: Sequence[int]
+    activation: str
+    head_gain: float
+    fast_gradient: bool
+    initialization: str
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """`f32[..., d]` -> `f32[..., num_outputs]`."""
+        sizes = [inputs.shape[-1], *self.hidden_sizes]
+        hidden = [
+            _Dense(width, math.sqrt(2), self.initialization, name=f"layer_{number}")(input_size)
+            for number, (input_size, width) in enumerate(itertools.pairwise(sizes))
+        ]
+        head = _Dense(self.num_outputs, self.head_gain, self.initialization, name="head")(sizes[-1])
+        return dense_stack((*hidden, head), inputs, self.activation, self.fast_gradient)

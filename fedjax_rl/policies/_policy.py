@@ -133,8 +133,7 @@ class MLPPolicy(Policy):
         return jax.random.normal(key, (*shape, self.action_size))
 
     def architecture(self) -> dict[str, Any]:
-        fields = dataclasses.asdict(self)
-        return {"kind": "mlp"} | {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
+        return describe("mlp", self)
 
     @property
     def _network(self) -> ActorCritic:
@@ -183,12 +182,6 @@ def mlp_policy(
         >>> distribution, value = policy.apply(params, observation)
         >>> action = distribution.sample(policy.noise(jax.random.key(1), value.shape))
     """
-    observation_shape = _shape(env.observation_space())
-    if len(observation_shape) != 1:
-        raise ValueError(
-            f"env must have a flat observation box [d], got observations of shape {observation_shape} from {env!r}; "
-            "flatten them in the environment"
-        )
     space, low, high = env.action_space(), (), ()
     num_actions = getattr(space, "n", None)
     if num_actions is not None:
@@ -196,20 +189,12 @@ def mlp_policy(
             raise ValueError(f"squash must be False for the {num_actions} discrete actions of {env!r}, got True")
         size, distribution = int(num_actions), "categorical"
     else:
-        shape = _shape(space)
-        if len(shape) != 1:
-            raise ValueError(
-                f"env must have discrete actions or a flat action box [d], got actions of shape {shape} from {env!r}; "
-                "flatten them in the environment"
-            )
-        size = shape[0]
+        size, *box = action_box(env)
         distribution = "squashed_gaussian" if squash else "gaussian"
         if squash:
-            low, high = (
-                tuple(np.broadcast_to(bound, shape).astype(float).tolist()) for bound in (space.low, space.high)
-            )
+            low, high = box
     fields = {
-        "observation_size": observation_shape[0],
+        "observation_size": observation_size(env),
         "action_size": size,
         "distribution": distribution,
         "hidden_sizes": hidden_sizes,
@@ -221,23 +206,37 @@ def mlp_policy(
         "fast_gradient": fast_gradient,
         "initialization": initialization,
     }
-    return _validated(fields)
+    return validated_mlp(fields)
 
 
-def policy_from_architecture(architecture: Mapping[str, Any]) -> MLPPolicy:
-    """The policy that `Policy.architecture` described.
+def observation_size(env: Any) -> int:
+    """Entries of an observation, which must be a flat box."""
+    shape = _shape(env.observation_space())
+    if len(shape) != 1:
+        raise ValueError(
+            f"env must have a flat observation box [d], got observations of shape {shape} from {env!r}; "
+            "flatten them in the environment"
+        )
+    return shape[0]
 
-    Raises:
-        ValueError: the description is of another kind, has unknown or missing entries, or a wrong value.
-    """
-    fields = dict(architecture)
-    check_choice("architecture['kind']", fields.pop("kind", None), ("mlp",))
-    known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(MLPPolicy)}
-    if unknown := fields.keys() - known.keys():
-        raise ValueError(f"architecture has the unknown entries {sorted(unknown)}; known are {sorted(known)}")
-    if missing := {name for name, required in known.items() if required} - fields.keys():
-        raise ValueError(f"architecture lacks the entries {sorted(missing)}")
-    return _validated(fields)
+
+def action_box(env: Any) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+    """Dimensions of an action, and the least and the greatest action; the box must be flat."""
+    space = env.action_space()
+    shape = _shape(space)
+    if len(shape) != 1:
+        raise ValueError(
+            f"env must have discrete actions or a flat action box [d], got actions of shape {shape} from {env!r}; "
+            "flatten them in the environment"
+        )
+    low, high = (tuple(np.broadcast_to(bound, shape).astype(float).tolist()) for bound in (space.low, space.high))
+    return shape[0], low, high
+
+
+def describe(kind: str, policy: Any) -> dict[str, Any]:
+    """The fields of a policy as JSON values, with the name of its kind."""
+    fields = dataclasses.asdict(policy)
+    return {"kind": kind} | {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
 def _shape(space: Any) -> tuple[int, ...]:
@@ -246,8 +245,8 @@ def _shape(space: Any) -> tuple[int, ...]:
     return () if shape is None else tuple(map(int, shape))
 
 
-def _validated(fields: Mapping[str, Any]) -> MLPPolicy:
-    """Checks every entry and brings it into the type that compares by value."""
+def tidy(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks the entries that all networks have and brings them into the types that compare by value."""
     fields = dict(fields)
     for name, number in (("hidden_sizes", int), ("low", float), ("high", float)):
         value = fields.get(name, ())
@@ -260,30 +259,37 @@ def _validated(fields: Mapping[str, Any]) -> MLPPolicy:
                 check_range(name, entry)
         if name in fields:
             fields[name] = tuple(map(number, value))
-    policy = MLPPolicy(**fields)
-    check_count("observation_size", policy.observation_size)
-    check_count("action_size", policy.action_size)
+    for name in ("observation_size", "action_size", "num_actions", "num_critics"):
+        if name in fields:
+            check_count(name, fields[name])
+            fields[name] = int(fields[name])
+    for name, choices in (("activation", ACTIVATIONS), ("initialization", ("orthogonal", "uniform"))):
+        if name in fields:
+            check_choice(name, fields[name], choices)
+    for name in ("shared_trunk", "fast_gradient", "stochastic"):
+        if name in fields:
+            check(name, fields[name], lambda v: isinstance(v, bool), "must be True or False")
+    return fields
+
+
+def check_box(size: int, low: tuple[float, ...], high: tuple[float, ...], name: str, remedy: str) -> None:
+    """Raises unless there are finite low < high in every dimension."""
+    if {len(low), len(high)} != {size} or not all(
+        math.isfinite(a) and math.isfinite(b) and a < b for a, b in zip(low, high, strict=True)
+    ):
+        raise ValueError(
+            f"{name} needs an action box with finite low < high in each of {size} dimensions, "
+            f"got low={low}, high={high}; {remedy}"
+        )
+
+
+def validated_mlp(fields: Mapping[str, Any]) -> MLPPolicy:
+    """Checks every entry and builds the policy."""
+    policy = MLPPolicy(**tidy(fields))
     check_choice("distribution", policy.distribution, _KINDS)
-    check_choice("activation", policy.activation, ACTIVATIONS)
-    check_choice("initialization", policy.initialization, ("orthogonal", "uniform"))
     check_range("initial_log_std", policy.initial_log_std, -20, 20, remedy="exp of it is a standard deviation")
-    for name in ("shared_trunk", "fast_gradient"):
-        check(name, getattr(policy, name), lambda v: isinstance(v, bool), "must be True or False")
     if policy.distribution == "squashed_gaussian":
-        sizes = {len(policy.low), len(policy.high)}
-        if sizes != {policy.action_size} or not all(
-            math.isfinite(low) and math.isfinite(high) and low < high
-            for low, high in zip(policy.low, policy.high, strict=True)
-        ):
-            raise ValueError(
-                f"squash needs an action box with finite low < high in each of {policy.action_size} dimensions, "
-                f"got low={policy.low}, high={policy.high}; use squash=False for unbounded actions"
-            )
+        check_box(policy.action_size, policy.low, policy.high, "squash", "use squash=False for unbounded actions")
     elif policy.low or policy.high:
         raise ValueError(f"low and high belong to a squashed_gaussian, got distribution={policy.distribution!r}")
-    return dataclasses.replace(
-        policy,
-        observation_size=int(policy.observation_size),
-        action_size=int(policy.action_size),
-        initial_log_std=float(policy.initial_log_std),
-    )
+    return dataclasses.replace(policy, initial_log_std=float(policy.initial_log_std))

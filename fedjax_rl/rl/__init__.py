@@ -6,12 +6,15 @@ from ._losses import clipped_surrogate_loss as clipped_surrogate_loss
 from ._losses import clipped_value_loss as clipped_value_loss
 from ._losses import entropy_bonus as entropy_bonus
 from ._losses import entropy_loss as entropy_loss
+from ._losses import huber_loss as huber_loss
 from ._losses import policy_gradient_loss as policy_gradient_loss
 from ._losses import value_loss as value_loss
 from ._masks import episode_mask as episode_mask
 from ._masks import masked_mean as masked_mean
 from ._masks import masked_std as masked_std
 from ._masks import normalize as normalize
+from ._replay import Replay as Replay
+from ._replay import init_replay as init_replay
 from ._returns import Advantages as Advantages
 from ._returns import discounted_returns as discounted_returns
 from ._returns import generalized_advantages as generalized_advantages

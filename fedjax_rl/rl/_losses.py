@@ -59,6 +59,23 @@ def value_loss(value: jax.Array, target: jax.Array, mask: jax.Array | None = Non
     return masked_mean(jnp.square(value - _clean(target, mask)), mask)
 
 
+def huber_loss(value: jax.Array, target: jax.Array, mask: jax.Array | None = None, threshold: Any = 1.0) -> jax.Array:
+    """mean(h(e)) of e = |V - G|: h = e^2 / 2 up to the threshold c, c (e - c / 2) beyond; nothing flows through G.
+
+    Args:
+        value: `f32[...]`.
+        target: `f32[...]`.
+        mask: `bool[...]`.
+        threshold: c > 0, the largest slope; infinity: half the squared error.
+
+    Reference: Mnih et al., "Human-level control through deep reinforcement learning", 2015, methods (the clipped
+        error of DQN).
+    """
+    error = jnp.abs(value - _clean(target, mask))
+    near = jnp.minimum(error, threshold)
+    return masked_mean(near * (error - near / 2), mask)
+
+
 def clipped_value_loss(
     value: jax.Array, old_value: jax.Array, target: jax.Array, mask: jax.Array | None = None, clip: Any = 0.2
 ) -> jax.Array:

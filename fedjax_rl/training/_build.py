@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 
 from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
-from ..learners import agents_per_chunk, optimizer, server_optimizer
+from ..envs import Environment
+from ..learners import Objective, agents_per_chunk, optimizer, server_optimizer
 from ..policies import Policy, mlp_policy, normalized_policy
-from ._config import ExperimentConfig, LearnerConfig
+from ._config import ExperimentConfig, LearnerConfig, PolicyConfig
 from ._expressions import Call, choices, instantiate, parse
 
 
@@ -57,17 +58,9 @@ def build(config: ExperimentConfig) -> Experiment:
     family = component("world.family", "families", config.world.family, {"num_envs": config.rollout.num_envs})
     config = _with_agents(config, family)
     num_agents = int(config.num_agents)
-    section = config.policy
-    policy: Policy = _at("policy", lambda: mlp_policy(
-        family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
-        shared_trunk=section.shared_trunk, initialization=section.initialization,
-        squash=section.squash, initial_log_std=section.initial_log_std,
-    ))  # fmt: skip
-    if section.normalize_observations or section.normalize_rewards:
-        policy = normalized_policy(
-            policy, observations=section.normalize_observations, rewards=section.normalize_rewards
-        )  # fmt: skip
-    learner = build_learner(config, policy)
+    objective = build_objective(config, family.env)
+    policy = objective.policy
+    learner = build_learner(config, objective)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
     mesh = _at("devices", lambda: make_mesh(_num_devices(config)))
@@ -91,23 +84,59 @@ def build(config: ExperimentConfig) -> Experiment:
     return Experiment(config, family, policy, learner, round_, mesh)
 
 
-def build_learner(config: ExperimentConfig, policy: Policy) -> Learner:
-    """Composes the learner of a configuration.
+def build_objective(config: ExperimentConfig, env: Environment) -> Objective:
+    """Composes the objective of a configuration: one that takes a `policy` gets the section's actor-critic network, one
+    that takes `env` makes its own network from it and from the section's widths and functions.
 
     Raises:
         ValueError: as `build`.
     """
-    section, rollout = config.learner, config.rollout
+    section, rollout = config.policy, config.rollout
+    network = {
+        "hidden_sizes": section.hidden_sizes,
+        "activation": section.activation,
+        "initialization": section.initialization,
+    }
     given: dict[str, Any] = {
-        "policy": policy,
+        "env": env,
+        "policy": _at("policy", lambda: build_policy(section, env)),
+        **network,
         "num_envs": rollout.num_envs,
         "num_steps": rollout.num_steps,
         "episodes": rollout.episodes,
         "num_agents": config.num_agents,
     }
+    return component("learner.objective", "objectives", config.learner.objective, given)
+
+
+def build_policy(section: PolicyConfig, env: Environment) -> Policy:
+    """The actor-critic network of a configuration.
+
+    Raises:
+        ValueError: a value is wrong, or the environment's spaces are not flat.
+    """
+    policy: Policy = mlp_policy(
+        env, hidden_sizes=section.hidden_sizes, activation=section.activation, shared_trunk=section.shared_trunk,
+        initialization=section.initialization, squash=section.squash, initial_log_std=section.initial_log_std,
+    )  # fmt: skip
+    if section.normalize_observations or section.normalize_rewards:
+        policy = normalized_policy(
+            policy, observations=section.normalize_observations, rewards=section.normalize_rewards
+        )  # fmt: skip
+    return policy
+
+
+def build_learner(config: ExperimentConfig, objective: Objective) -> Learner:
+    """Composes the learner of a configuration.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    section = config.learner
+    given: dict[str, Any] = {"num_envs": config.rollout.num_envs, "num_agents": config.num_agents}
     fields = ("num_local_steps", "num_epochs", "num_minibatches", "upload", "weight", "optimizer_state", "statistics")
     given |= {name: getattr(section, name) for name in (*fields, "measure_kl")}
-    given["objective"] = component("learner.objective", "objectives", section.objective, given)
+    given |= {"policy": objective.policy, "objective": objective}
     given["optimizer"] = build_optimizer("learner.optimizer", section.optimizer)
     given["corrections"] = tuple(
         component(f"learner.corrections[{i}]", "corrections", text, given) for i, text in enumerate(section.corrections)
@@ -190,7 +219,8 @@ def _build_call(call: Call, role: str, given: Mapping[str, Any]) -> Any:
         """A nested call may belong to any role; its own role comes first."""
         for other in (role, *(r for r in registry.ROLES if r != role)):
             if inner.name in registry.names(other):
-                return _build_call(inner, other, given)
+                # A schedule's num_steps is the length of its ramp, not that of a rollout.
+                return _build_call(inner, other, {} if other == "schedules" else given)
         if inner.name in (*OPTIMIZERS, *OPTIMIZER_PARTS):
             return _optax_call(inner)
         known = [*(name for other in registry.ROLES for name in registry.names(other)), *OPTIMIZERS, *OPTIMIZER_PARTS]

@@ -44,7 +44,7 @@ class WorldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """The network: an actor-critic multilayer perceptron."""
+    """The network: multilayer perceptrons, for actor and critic or for action values, as the objective needs."""
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Width of each hidden layer."""

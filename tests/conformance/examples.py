@@ -30,6 +30,7 @@ TOPOLOGIES = {"star": [topologies.star()], "isolated": [topologies.isolated()]}
 CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_threshold=0.06)
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)
 _PLAY = {"num_envs": 2, "num_steps": 8}
+_REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
 
 
 def _policy(family: object = CARTPOLE) -> policies.Policy:
@@ -51,6 +52,10 @@ OBJECTIVES = {
         learners.ppo(_policy(CONTINUOUS), **_PLAY),
         learners.ppo(_policy(), surrogate="kl", entropy_cost=rl.ramp(0.1, 0.0, 3), **_PLAY),
     ],
+    "dqn": [learners.dqn(CARTPOLE.env, episodes="fresh", **_REMEMBER)],
+    "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
+    "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
+    "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
 }
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],

@@ -20,7 +20,8 @@ def setting(learner):
     if isinstance(objective, LoggedObjective):
         family = LOGGED
     else:
-        family = CARTPOLE if objective.play.policy.distribution == "categorical" else CONTINUOUS
+        one_number = objective.policy.noise(jax.random.key(0), ()).ndim == 0  # discrete actions need no more
+        family = CARTPOLE if one_number else CONTINUOUS
     physics = tree.take(family.sample(jax.random.key(1), 1), 0)
     shared = learner.init_shared(jax.random.key(2), family.env)
     local = tree.strong(learner.init_local(jax.random.key(3), family.env, physics, shared))
