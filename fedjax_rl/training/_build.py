@@ -1,5 +1,6 @@
 """From a configuration to the objects it names: family, policy, learner, round, devices."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -12,8 +13,8 @@ from jax.sharding import Mesh
 from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
 from ..learners import agents_per_chunk, local_training, optimizer, server_optimizer
-from ..policies import Policy, mlp_policy
-from ._config import ExperimentConfig
+from ..policies import Policy, gru_policy, mlp_policy
+from ._config import ExperimentConfig, PolicyConfig
 from ._expressions import Call, choices, instantiate, parse
 
 
@@ -57,12 +58,7 @@ def build(config: ExperimentConfig) -> Experiment:
     family = component("world.family", "families", config.world.family, {"num_envs": config.rollout.num_envs})
     config = _with_agents(config, family)
     num_agents = int(config.num_agents)
-    section = config.policy
-    policy = _at("policy", lambda: mlp_policy(
-        family.env, hidden_sizes=section.hidden_sizes, activation=section.activation,
-        shared_trunk=section.shared_trunk, initialization=section.initialization,
-        squash=section.squash, initial_log_std=section.initial_log_std,
-    ))  # fmt: skip
+    policy = _at("policy", lambda: build_policy(config.policy, family.env))
     learner = build_learner(config, policy)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
@@ -85,6 +81,17 @@ def build(config: ExperimentConfig) -> Experiment:
         **parts,
     )
     return Experiment(config, family, policy, learner, round_, mesh)
+
+
+def build_policy(section: PolicyConfig, env: Any) -> Policy:
+    """The policy of a configuration for an environment.
+
+    Raises:
+        ValueError: a value is wrong, or the environment's spaces are not flat.
+    """
+    fields = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    kind, memory_size = fields.pop("kind"), fields.pop("memory_size")
+    return gru_policy(env, memory_size=memory_size, **fields) if kind == "gru" else mlp_policy(env, **fields)
 
 
 def build_learner(config: ExperimentConfig, policy: Policy) -> Learner:
@@ -229,7 +236,8 @@ def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
     num_envs = config.rollout.num_envs
     if jax.default_backend() == "cpu":
         return agents_per_chunk(policy, num_envs)
-    widest = max(config.policy.hidden_sizes, default=1)
+    gates = 3 * config.policy.memory_size if policy.has_memory else 1
+    widest = max([gates, *config.policy.hidden_sizes])
     activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
     return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))
 

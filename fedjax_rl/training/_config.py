@@ -44,10 +44,14 @@ class WorldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """The network: an actor-critic multilayer perceptron."""
+    """The network: an actor-critic multilayer perceptron, or one with a memory behind it."""
 
+    kind: Literal["mlp", "gru"] = "mlp"
+    """mlp: acts on what it sees; gru: remembers the episode, for worlds whose physics does not show."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Width of each hidden layer."""
+    memory_size: int = 64
+    """Cells of the memory of kind gru."""
     activation: str = "tanh"
     """Activation function of the hidden layers."""
     shared_trunk: bool = True
@@ -62,6 +66,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if not all(size >= 1 for size in self.hidden_sizes):
             raise ConfigError("hidden_sizes", f"must be positive, got {list(self.hidden_sizes)}")
+        _at_least(self, 1, "memory_size")
 
 
 @dataclasses.dataclass(frozen=True)
