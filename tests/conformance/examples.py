@@ -31,16 +31,25 @@ def _policy(family: object = CARTPOLE) -> policies.Policy:
     return policies.mlp_policy(family.env, hidden_sizes=(8,))  # type: ignore[attr-defined]
 
 
+def _gru() -> policies.Policy:
+    return policies.gru_policy(CARTPOLE.env, hidden_sizes=(8,), memory_size=4)
+
+
 OBJECTIVES = {
     "reinforce": [
         learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
         learners.reinforce(_policy(), baseline="value", **_PLAY),
+        learners.reinforce(_gru(), baseline="value", **_PLAY),
     ],
     "actor_critic": [
         learners.actor_critic(_policy(), **_PLAY),
         learners.actor_critic(_policy(), episodes="fresh", normalization="returns", **_PLAY),
     ],
-    "ppo": [learners.ppo(_policy(), **_PLAY), learners.ppo(_policy(CONTINUOUS), **_PLAY)],
+    "ppo": [
+        learners.ppo(_policy(), **_PLAY),
+        learners.ppo(_policy(CONTINUOUS), **_PLAY),
+        learners.ppo(_gru(), **_PLAY),
+    ],
 }
 CORRECTIONS = {"proximal": [learners.proximal(0.1)]}
 
@@ -61,6 +70,7 @@ LEARNERS = {
             for c in cs
         ),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
+        lambda s: training(OBJECTIVES["ppo"][-1], s, num_local_steps=2, num_epochs=2, num_minibatches=2),
         lambda s: training(OBJECTIVES["actor_critic"][0], s, optimizer_state="average", weight="uniform"),
         lambda s: learners.local_training(
             OBJECTIVES["actor_critic"][0],

@@ -224,7 +224,10 @@ def test_environments_of_the_package():
         (lambda: mlp_policy(BOX, initial_log_std=math.nan), "initial_log_std must lie in"),
         (lambda: mlp_policy(DISCRETE, shared_trunk=wrong("no")), "shared_trunk must be True or False, got 'no'"),
         (lambda: POLICIES["discrete"].apply({}, jnp.ones(4)), "must have 5 entries"),
-        (lambda: policy_from_architecture({"kind": "cnn"}), r"architecture\['kind'\] must be one of 'mlp', got 'cnn'"),
+        (
+            lambda: policy_from_architecture({"kind": "cnn"}),
+            r"architecture\['kind'\] must be one of 'mlp', 'gru', got 'cnn'",
+        ),
         (lambda: policy_from_architecture({"kind": "mlp", "depth": 3}), r"unknown entries \['depth'\]"),
         (lambda: policy_from_architecture({"kind": "mlp", "action_size": 2}), "lacks the entries"),
         (
