@@ -84,8 +84,7 @@ def rollout(
         key: of resets and of stochastic environments.
         env: the environment.
         physics: of one agent, leaves [...], or [E, ...] where `env.physics_axis` is 0.
-        act: (noise [E, ...], observation [E, ...], *memory) -> (action [E, ...], extras [E, ...], *memory); the memory
-            is carried within an episode and begins each one with zeros.
+        act: (noise, observation, *memory) -> (action, extras, *memory), all [E, ...]; memory is 0 before an episode.
         noise: leaves [T, E, ...], from `policy.noise(key, (T, E))`; its shape says what T and E are.
         state: from `init_rollout`, or from the rollout before.
         auto_reset: True: an episode that ends is followed by the next one, and the state carries over to the next
@@ -104,7 +103,6 @@ def rollout(
     step_env = _over_envs(env, one_step, num_envs)
     reset_from = _over_envs(env, env.reset_from, num_envs)
     is_truncated = _over_envs(env, env.is_truncated, num_envs)
-
     real = jnp.ones((num_envs,), bool)
 
     def play(state: RolloutState, number: jax.Array, noise: PyTree) -> tuple[PyTree, PyTree, jax.Array, Trajectory]:
@@ -124,9 +122,9 @@ def rollout(
         env_state, memory, ended, step = play(state, number, noise)
         fresh = reset_from(reset_noise, physics)
         observation, env_state = _select(ended, fresh, (step.final_observation, env_state))
-        total, length = _select(ended, (0, 0), (step.episode_return, step.episode_length))
-        memory = _select(ended, (0,) * len(memory), memory)
-        return RolloutState(env_state, observation, total, length, memory), step
+        counted = (step.episode_return, step.episode_length, *memory)
+        total, length, *memory = _select(ended, (0,) * len(counted), counted)
+        return RolloutState(env_state, observation, total, length, tuple(memory)), step
 
     def step_or_stand(carry: PyTree, xs: PyTree) -> tuple[PyTree, Trajectory]:
         state, alive = carry
@@ -136,8 +134,8 @@ def rollout(
         state = _select(alive, played, state)
         step = step._replace(
             reward=_select(alive, step.reward, 0),
-            terminated=jnp.logical_and(alive, step.terminated),
-            truncated=jnp.logical_and(alive, step.truncated),
+            terminated=alive & step.terminated,
+            truncated=alive & step.truncated,
             final_observation=state.observation,
             mask=alive,
             episode_return=state.episode_return,
