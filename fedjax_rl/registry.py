@@ -12,6 +12,7 @@ ROLES: dict[str, dict[str, str]] = {
         "gymnax_family": "envs:gymnax_family",
         "fleet_family": "envs:fleet_family",
         "pooled": "envs:pooled",
+        "stacked_family": "envs:stacked_family",
     },
     "objectives": {
         "reinforce": "learners:reinforce",

@@ -22,3 +22,7 @@ from ._physics import Rule as Rule
 from ._physics import physics_table as physics_table
 from ._spaces import Box as Box
 from ._spaces import Discrete as Discrete
+from ._stacked import StackedEnvironment as StackedEnvironment
+from ._stacked import StackedState as StackedState
+from ._stacked import stacked as stacked
+from ._stacked import stacked_family as stacked_family

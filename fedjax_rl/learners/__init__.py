@@ -12,10 +12,10 @@ from ._control_variates import control_variates as control_variates
 from ._correction import Context as Context
 from ._correction import Correction as Correction
 from ._correction import Merging as Merging
-from ._distill import Distilled as Distilled
-from ._distill import distill as distill
 from ._ddpg import DDPG as DDPG
 from ._ddpg import ddpg as ddpg
+from ._distill import Distilled as Distilled
+from ._distill import distill as distill
 from ._dqn import DQN as DQN
 from ._dqn import double_dqn as double_dqn
 from ._dqn import dqn as dqn

@@ -64,7 +64,7 @@ class ActorCritic(OnPolicy):
     def loss(
         self, key: jax.Array, params: PyTree, state: PyTree, batch: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        distribution, value = self.play.policy.apply(params, batch.observation)
+        distribution, value = self.play.evaluate(params, batch)
         policy_loss = policy_gradient_loss(distribution.log_prob(batch.action), batch.advantage, batch.mask)
         if self.residual_gradient:
             reward, discount, following = batch.after
@@ -126,6 +126,10 @@ def actor_critic(
             "use 'advantages' or 'none'"
         )
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation)
+    if residual_gradient and policy.has_memory:
+        raise ValueError(
+            "residual_gradient must be False with a policy that has a memory: V(s') would need the memory of its own"
+        )
     return ActorCritic(
         playing, discount, gae_lambda, value_cost, entropy_cost, normalization, num_steps_ahead, bool(residual_gradient)
     )

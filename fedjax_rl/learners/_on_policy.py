@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Mean, Sum, check_choice, check_count, check_range, component, static, tree
-from ..policies import Policy
+from ..policies import Distribution, Memory, Policy
 from ..rl import (
     RolloutState,
     Trajectory,
@@ -33,8 +33,15 @@ class Values(NamedTuple):
     last_value: jax.Array  # f32[E] V(observation after the last step)
 
 
+class Recall(NamedTuple):
+    """What the policy needs besides the observations of a row, where it remembers."""
+
+    memory: Memory  # leaves [E, ...] before the first step, of the policy that acted
+    starts: jax.Array  # bool[E, T] an episode begins here: what was before is forgotten
+
+
 class Batch(NamedTuple):
-    """On-policy samples, leaves [S, ...] with S = T E."""
+    """On-policy samples, leaves [S, ...] with S = T E; [E, T, ...], a row per environment, of a policy with memory."""
 
     observation: jax.Array
     action: jax.Array
@@ -44,6 +51,7 @@ class Batch(NamedTuple):
     target: jax.Array  # f32[S] of the critic
     mask: jax.Array  # bool[S] a real step
     after: PyTree = ()  # what a subclass adds, leaves [S, ...]
+    recall: Recall | tuple[()] = ()  # of a policy with memory
 
 
 # advantage and target f32[T, E], and perhaps what becomes `Batch.after`
@@ -71,7 +79,10 @@ class Play:
 
     def init_state(self, key: jax.Array, env: Any, physics: PyTree) -> RolloutState | tuple[()]:
         """Environments under way; none where every round starts afresh."""
-        return () if self.episodes == "fresh" else init_rollout(key, env, physics, self.num_envs)
+        return () if self.episodes == "fresh" else self._start(key, env, physics)
+
+    def _start(self, key: jax.Array, env: Any, physics: PyTree) -> RolloutState:
+        return init_rollout(key, env, physics, self.num_envs, self.policy.initial_memory((self.num_envs,)))
 
     def __call__(
         self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: Any
@@ -79,18 +90,18 @@ class Play:
         """Plays `num_steps` steps of `num_envs` environments of one agent.
 
         Returns:
-            the trajectory with leaves [T, E, ...] (`extras` = (log_prob, value)), the critic's values, the next
-            state, and the report of the episodes that ended.
+            the trajectory with leaves [T, E, ...] (`extras` = (log_prob, value, the memory after the step)), the
+            critic's values, the next state, and the report of the episodes that ended.
         """
         k_reset, k_act, k_play = jax.random.split(key, 3)
         fresh = self.episodes == "fresh"
-        start = init_rollout(k_reset, env, physics, self.num_envs) if fresh else state
+        start = self._start(k_reset, env, physics) if fresh else state
 
-        def act(noise: jax.Array, observation: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            distribution, value = self.policy.apply(params, observation)
+        def act(noise: jax.Array, observation: jax.Array, *memory: jax.Array) -> tuple[Any, ...]:
+            after, distribution, value = self.policy.step(params, memory, observation)
             action = distribution.sample(noise)
             # By the function that the loss calls too: of a saturated squashed action only like ratios cancel.
-            return action, (distribution.log_prob(action), value)
+            return action, (distribution.log_prob(action), value, after), *after
 
         noise = self.policy.noise(k_act, (self.num_steps, self.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
@@ -98,16 +109,41 @@ class Play:
         return trajectory, self._values(params, trajectory, end), () if fresh else end, metrics
 
     def _values(self, params: PyTree, trajectory: Trajectory, end: RolloutState) -> Values:
-        value = trajectory.extras[1]
-        last_value = self.policy.apply(params, end.observation)[1]
+        _, value, memory = trajectory.extras
+        last_value = self.policy.step(params, end.memory, end.observation)[2]
         if not self.bootstrap_on_truncation:
             return Values(value, jnp.zeros_like(value), last_value)
         cut = trajectory.truncated & ~trajectory.terminated
         # Most rollouts are cut nowhere: look at the final observations only where some are.
         final_value = run_if_any(
-            jnp.any(cut), lambda p, x: self.policy.apply(p, x)[1], params, trajectory.final_observation
+            jnp.any(cut), lambda p, m, x: self.policy.step(p, m, x)[2], params, memory, trajectory.final_observation
         )
         return Values(value, jnp.where(cut, final_value, 0), last_value)
+
+    def batch(
+        self, state: Any, trajectory: Trajectory, advantage: jax.Array, target: jax.Array, after: PyTree = ()
+    ) -> Batch:
+        """Turns [T, E, ...] into rows: samples [S, ...], or environments [E, T, ...] of a policy with memory.
+
+        `state` is what the trajectory began with, as `__call__` got it.
+        """
+        log_prob, value, _ = trajectory.extras
+        parts = Batch(
+            trajectory.observation, trajectory.action, log_prob, value, advantage, target, trajectory.mask, after
+        )  # fmt: skip
+        if not self.policy.has_memory:
+            return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+        memory = self.policy.initial_memory((self.num_envs,)) if self.episodes == "fresh" else state.memory
+        ended = (trajectory.terminated | trajectory.truncated)[:-1]
+        starts = jnp.concatenate([jnp.zeros((1, self.num_envs), bool), ended])  # the rollout has emptied the first
+        return turned(parts)._replace(recall=Recall(memory, starts.T))
+
+    def evaluate(self, params: PyTree, batch: Batch) -> tuple[Distribution, jax.Array]:
+        """The distributions and V at the steps of a batch, of its mask's shape; through time where it remembers."""
+        if isinstance(batch.recall, Recall):
+            memory, starts = batch.recall
+            return turned(self.policy.unroll(params, memory, turned(batch.observation), starts.T))
+        return self.policy.apply(params, batch.observation)
 
 
 class OnPolicy(Objective):
@@ -123,7 +159,7 @@ class OnPolicy(Objective):
 
     @property
     def batch_size(self) -> int:
-        return self.play.num_envs * self.play.num_steps
+        return self.play.num_envs * (1 if self.play.policy.has_memory else self.play.num_steps)
 
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.init(key)
@@ -139,7 +175,7 @@ class OnPolicy(Objective):
     ) -> Collected:
         """Plays, and turns the trajectory into samples by estimate(trajectory, values) -> (advantage, target, ...)."""
         trajectory, values, rollout, metrics = self.play(key, env, physics, params, state.rollout)
-        batch = make_batch(trajectory, *estimate(trajectory, values))
+        batch = self.play.batch(state.rollout, trajectory, *estimate(trajectory, values))
         num_samples = metrics["env_steps"].total.astype(jnp.float32)
         return Collected(batch, state._replace(rollout=rollout), num_samples, metrics)
 
@@ -160,12 +196,14 @@ class OnPolicy(Objective):
         return self.play.episodes == "fresh"
 
     def distribution(self, params: PyTree, batch: Batch) -> tuple[Any, jax.Array]:
-        return self.play.policy.apply(params, batch.observation)[0], batch.mask
+        return self.play.evaluate(params, batch)[0], batch.mask
 
     def log_prob(self, params: PyTree, batch: Batch) -> jax.Array:
         return jnp.where(batch.mask, self.distribution(params, batch)[0].log_prob(batch.action), 0)
 
     def over_trajectories(self, batch: Batch, x: jax.Array) -> jax.Array:
+        if self.play.policy.has_memory:
+            return jnp.broadcast_to(jnp.sum(x, 1, keepdims=True), x.shape)
         grid = x.reshape(-1, self.play.num_envs)  # whole batches keep their order: [T, E] in rows
         return jnp.broadcast_to(jnp.sum(grid, 0, keepdims=True), grid.shape).reshape(-1)
 
@@ -197,13 +235,9 @@ def report_episodes(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def make_batch(trajectory: Trajectory, advantage: jax.Array, target: jax.Array, after: PyTree = ()) -> Batch:
-    """Flattens [T, E, ...] to [S, ...]."""
-    log_prob, value = trajectory.extras
-    parts = Batch(
-        trajectory.observation, trajectory.action, log_prob, value, advantage, target, trajectory.mask, after
-    )  # fmt: skip
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+def turned(values: PyTree) -> PyTree:
+    """[T, E, ...] as [E, T, ...] and back."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), values)
 
 
 def gae(discount: Any, gae_lambda: Any) -> Estimate:

@@ -68,7 +68,7 @@ class PPO(OnPolicy):
     def loss(
         self, key: jax.Array, params: PyTree, state: PlayState, batch: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        distribution, value = self.play.policy.apply(params, batch.observation)
+        distribution, value = self.play.evaluate(params, batch)
         log_prob = distribution.log_prob(batch.action)
         kl = approximate_kl(log_prob, batch.log_prob, batch.mask)
         if self.surrogate == "clip":

@@ -54,7 +54,7 @@ class Reinforce(OnPolicy):
     def loss(
         self, key: jax.Array, params: PyTree, state: PyTree, batch: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        distribution, value = self.play.policy.apply(params, batch.observation)
+        distribution, value = self.play.evaluate(params, batch)
         policy_loss = policy_gradient_loss(distribution.log_prob(batch.action), batch.advantage, batch.mask)
         learns_values = self.baseline == "value"
         critic_loss = value_loss(value, batch.target, batch.mask) if learns_values else jnp.zeros(())

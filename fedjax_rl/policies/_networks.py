@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ._mlp import dense_stack
 
 
-class _Dense(nn.Module):
+class Dense(nn.Module):
     """Holds the parameters of one dense layer; `dense_stack` computes with them."""
 
     width: int
@@ -26,14 +26,14 @@ class _Dense(nn.Module):
         if self.initialization == "orthogonal":
             kernel, bias = nn.initializers.orthogonal(self.gain), nn.initializers.zeros_init()
         else:
-            kernel = bias = _uniform(1 / math.sqrt(input_size))
+            kernel = bias = uniform(1 / math.sqrt(input_size))
         return (
             self.param("kernel", kernel, (input_size, self.width), dtype),
             self.param("bias", bias, (self.width,), dtype),
         )
 
 
-def _uniform(bound: float) -> nn.initializers.Initializer:
+def uniform(bound: float) -> nn.initializers.Initializer:
     """Uniform in [-bound, bound]."""
     return lambda key, shape, dtype=None: jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -81,7 +81,7 @@ class ActorCritic(nn.Module):
         sizes = [observation.shape[-1], *self.hidden_sizes]
 
         def layer(name: str, input_size: int, width: int, gain: float) -> tuple[jax.Array, jax.Array]:
-            return _Dense(width, gain, self.initialization, name=name)(input_size)
+            return Dense(width, gain, self.initialization, name=name)(input_size)
 
         def trunk(name: str) -> list[tuple[jax.Array, jax.Array]]:
             steps = enumerate(itertools.pairwise(sizes))
@@ -130,8 +130,8 @@ class Perceptron(nn.Module):
         """`f32[..., d]` -> `f32[..., num_outputs]`."""
         sizes = [inputs.shape[-1], *self.hidden_sizes]
         hidden = [
-            _Dense(width, math.sqrt(2), self.initialization, name=f"layer_{number}")(input_size)
+            Dense(width, math.sqrt(2), self.initialization, name=f"layer_{number}")(input_size)
             for number, (input_size, width) in enumerate(itertools.pairwise(sizes))
         ]
-        head = _Dense(self.num_outputs, self.head_gain, self.initialization, name="head")(sizes[-1])
+        head = Dense(self.num_outputs, self.head_gain, self.initialization, name="head")(sizes[-1])
         return dense_stack((*hidden, head), inputs, self.activation, self.fast_gradient)

@@ -102,7 +102,7 @@ class NormalizedPolicy(Policy):
 
     def architecture(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in ("observations", "rewards", "limit", "observation_size")}
-        return {"kind": "normalized", "network": self.inner.architecture(), **fields}
+        return {"kind": "normalized", "inner": self.inner.architecture(), **fields}
 
 
 def normalized_policy(

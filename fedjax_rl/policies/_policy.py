@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from ._networks import ActorCritic
 
 
 PyTree = Any
+Memory = tuple[jax.Array, ...]
+P = TypeVar("P", bound="NetworkPolicy")
 
 _KINDS = ("categorical", "gaussian", "squashed_gaussian")
 
@@ -43,6 +45,46 @@ class Policy(abc.ABC):
     @abc.abstractmethod
     def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """The randomness of as many actions as the shape has elements, for `Distribution.sample`."""
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it remembers the episode: then act by `step` and learn by `unroll`, for `apply` knows no past."""
+        return False
+
+    def initial_memory(self, shape: tuple[int, ...]) -> Memory:
+        """What is remembered at the beginning of an episode: zeros `[*shape, ...]`, or nothing at all."""
+        del shape
+        return ()
+
+    def step(self, params: PyTree, memory: Memory, observation: jax.Array) -> tuple[Memory, Distribution, jax.Array]:
+        """One step further in an episode.
+
+        Args:
+            params: from `init`.
+            memory: leaves `[..., size]`, of the steps before.
+            observation: `f32[..., d]`.
+
+        Returns:
+            the new memory, a batch `[...]` of distributions, and V `f32[...]`.
+        """
+        return memory, *self.apply(params, observation)
+
+    def unroll(
+        self, params: PyTree, memory: Memory, observation: jax.Array, starts: jax.Array
+    ) -> tuple[Distribution, jax.Array]:
+        """`step` over time, differentiable through time.
+
+        Args:
+            params: from `init`.
+            memory: leaves `[..., size]`, before the first of these steps.
+            observation: `f32[T, ..., d]`.
+            starts: `bool[T, ...]` whether an episode begins at this step: what was before is forgotten.
+
+        Returns:
+            a batch `[T, ...]` of distributions, and V `f32[T, ...]`.
+        """
+        del memory, starts
+        return self.apply(params, observation)
 
     # ------------------------------------------------------------ running statistics; a policy without has none of it
 
@@ -75,6 +117,8 @@ class Policy(abc.ABC):
         del params
         return 1.0
 
+    # ------------------------------------------------------------ parts
+
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to: "actor", "critic", or "trunk" where both use it."""
 
@@ -90,8 +134,10 @@ class Policy(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class MLPPolicy(Policy):
-    """A perceptron with an actor's and a critic's head; build it with `mlp_policy`."""
+class NetworkPolicy(Policy):
+    """What policies with an actor's and a critic's head have in common."""
+
+    kind: ClassVar[str]
 
     observation_size: int
     action_size: int  # number of actions, or dimensions of one
@@ -105,6 +151,58 @@ class MLPPolicy(Policy):
     fast_gradient: bool = True
     initialization: str = "orthogonal"
 
+    def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """`f32[*shape]` uniform in [0, 1) for discrete actions, standard normal `f32[*shape, D]` otherwise."""
+        if self.distribution == "categorical":
+            return jax.random.uniform(key, shape)
+        return jax.random.normal(key, (*shape, self.action_size))
+
+    def architecture(self) -> dict[str, Any]:
+        return describe(self.kind, self)
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Inverts `architecture` without its kind.
+
+        Raises:
+            ValueError: unknown or missing entries, or a wrong value.
+        """
+        known = {field.name: field.default is dataclasses.MISSING for field in dataclasses.fields(cls)}
+        if unknown := fields.keys() - known.keys():
+            raise ValueError(f"architecture has the unknown entries {sorted(unknown)}; known are {sorted(known)}")
+        if missing := {name for name, required in known.items() if required} - fields.keys():
+            raise ValueError(f"architecture lacks the entries {sorted(missing)}")
+        return validated(cls, fields)
+
+    @property
+    def start_of_log_std(self) -> float | None:
+        """The log standard deviation at the beginning; None where actions are discrete."""
+        return None if self.distribution == "categorical" else self.initial_log_std
+
+    def distribution_of(self, outputs: jax.Array, log_std: jax.Array | None) -> Distribution:
+        """What the actor's outputs describe."""
+        if log_std is None:
+            return Categorical(outputs)
+        log_std = jnp.broadcast_to(log_std, outputs.shape)
+        if self.distribution == "gaussian":
+            return DiagonalGaussian(outputs, log_std)
+        return SquashedGaussian(outputs, log_std, self.low, self.high)
+
+    def check_observation(self, observation: jax.Array) -> None:
+        """Raises unless its last axis has the right size."""
+        if jnp.shape(observation)[-1:] != (self.observation_size,):
+            raise ValueError(
+                f"observation must have {self.observation_size} entries along its last axis, "
+                f"got shape {jnp.shape(observation)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPPolicy(NetworkPolicy):
+    """A perceptron with an actor's and a critic's head; build it with `mlp_policy`."""
+
+    kind: ClassVar[str] = "mlp"
+
     def init(self, key: jax.Array) -> PyTree:
         """Draws `{"params": {"trunk_0": {"kernel", "bias"}, ..., "actor": {...}, "critic": {...}, "log_std": ...}}`.
 
@@ -113,34 +211,15 @@ class MLPPolicy(Policy):
         return self._network.init(key, jnp.zeros((self.observation_size,), jnp.result_type(float)))
 
     def apply(self, params: PyTree, observation: jax.Array) -> tuple[Distribution, jax.Array]:
-        if jnp.shape(observation)[-1:] != (self.observation_size,):
-            raise ValueError(
-                f"observation must have {self.observation_size} entries along its last axis, "
-                f"got shape {jnp.shape(observation)}"
-            )
+        self.check_observation(observation)
         outputs, value, log_std = cast(Any, self._network.apply(params, observation))
-        if self.distribution == "categorical":
-            return Categorical(outputs), value
-        log_std = jnp.broadcast_to(log_std, outputs.shape)
-        if self.distribution == "gaussian":
-            return DiagonalGaussian(outputs, log_std), value
-        return SquashedGaussian(outputs, log_std, self.low, self.high), value
-
-    def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """`f32[*shape]` uniform in [0, 1) for discrete actions, standard normal `f32[*shape, D]` otherwise."""
-        if self.distribution == "categorical":
-            return jax.random.uniform(key, shape)
-        return jax.random.normal(key, (*shape, self.action_size))
-
-    def architecture(self) -> dict[str, Any]:
-        return describe("mlp", self)
+        return self.distribution_of(outputs, log_std), value
 
     @property
     def _network(self) -> ActorCritic:
-        start = None if self.distribution == "categorical" else self.initial_log_std
         return ActorCritic(
-            self.action_size, self.hidden_sizes, self.activation, self.shared_trunk, start, self.fast_gradient,
-            self.initialization,
+            self.action_size, self.hidden_sizes, self.activation, self.shared_trunk, self.start_of_log_std,
+            self.fast_gradient, self.initialization,
         )  # fmt: skip
 
 
@@ -182,6 +261,23 @@ def mlp_policy(
         >>> distribution, value = policy.apply(params, observation)
         >>> action = distribution.sample(policy.noise(jax.random.key(1), value.shape))
     """
+    fields = {
+        "hidden_sizes": hidden_sizes,
+        "activation": activation,
+        "shared_trunk": shared_trunk,
+        "initial_log_std": initial_log_std,
+        "fast_gradient": fast_gradient,
+        "initialization": initialization,
+    }
+    return validated(MLPPolicy, spaces_of(env, squash) | fields)
+
+
+def spaces_of(env: Any, squash: bool) -> dict[str, Any]:
+    """The fields of a `NetworkPolicy` that follow from an environment's spaces.
+
+    Raises:
+        ValueError: the spaces are not flat, or `squash` is asked for with discrete actions.
+    """
     space, low, high = env.action_space(), (), ()
     num_actions = getattr(space, "n", None)
     if num_actions is not None:
@@ -193,20 +289,13 @@ def mlp_policy(
         distribution = "squashed_gaussian" if squash else "gaussian"
         if squash:
             low, high = box
-    fields = {
+    return {
         "observation_size": observation_size(env),
         "action_size": size,
         "distribution": distribution,
-        "hidden_sizes": hidden_sizes,
-        "activation": activation,
-        "shared_trunk": shared_trunk,
-        "initial_log_std": initial_log_std,
         "low": low,
         "high": high,
-        "fast_gradient": fast_gradient,
-        "initialization": initialization,
     }
-    return validated_mlp(fields)
 
 
 def observation_size(env: Any) -> int:
@@ -283,9 +372,9 @@ def check_box(size: int, low: tuple[float, ...], high: tuple[float, ...], name: 
         )
 
 
-def validated_mlp(fields: Mapping[str, Any]) -> MLPPolicy:
-    """Checks every entry and builds the policy."""
-    policy = MLPPolicy(**tidy(fields))
+def validated(cls: type[P], fields: Mapping[str, Any]) -> P:
+    """Checks every entry and brings it into the type that compares by value."""
+    policy = cls(**tidy(fields))
     check_choice("distribution", policy.distribution, _KINDS)
     check_range("initial_log_std", policy.initial_log_std, -20, 20, remedy="exp of it is a standard deviation")
     if policy.distribution == "squashed_gaussian":

@@ -9,7 +9,7 @@ from jax import lax
 
 
 PyTree = Any
-Act = Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]
+Act = Callable[..., tuple[Any, ...]]
 
 
 class Playable(Protocol):
@@ -35,6 +35,7 @@ class RolloutState(NamedTuple):
     observation: PyTree  # [E, ...] what the next action is chosen from
     episode_return: jax.Array  # f32[E] undiscounted, of the episode under way
     episode_length: jax.Array  # i32[E] steps of the episode under way
+    memory: tuple[jax.Array, ...] = ()  # leaves [E, ...] what the policy remembers of the episode under way
 
 
 class Trajectory(NamedTuple):
@@ -52,7 +53,9 @@ class Trajectory(NamedTuple):
     episode_length: jax.Array  # i32 running total, this step included
 
 
-def init_rollout(key: jax.Array, env: Playable, physics: PyTree, num_envs: int) -> RolloutState:
+def init_rollout(
+    key: jax.Array, env: Playable, physics: PyTree, num_envs: int, memory: tuple[jax.Array, ...] = ()
+) -> RolloutState:
     """Starts one episode in each of `num_envs` environments.
 
     Args:
@@ -60,11 +63,12 @@ def init_rollout(key: jax.Array, env: Playable, physics: PyTree, num_envs: int) 
         env: the environment.
         physics: of one agent, leaves [...], or [E, ...] where `env.physics_axis` is 0.
         num_envs: E.
+        memory: `policy.initial_memory((E,))`, zeros; nothing for a policy that remembers nothing.
     """
     noise = env.reset_noise(key, (num_envs,))
     observation, env_state = _over_envs(env, env.reset_from, num_envs)(noise, physics)
     zero = jnp.zeros((num_envs,), jnp.result_type(float))
-    return RolloutState(env_state, observation, zero, jnp.zeros((num_envs,), jnp.int32))
+    return RolloutState(env_state, observation, zero, jnp.zeros((num_envs,), jnp.int32), memory)
 
 
 def rollout(
@@ -80,7 +84,7 @@ def rollout(
         key: of resets and of stochastic environments.
         env: the environment.
         physics: of one agent, leaves [...], or [E, ...] where `env.physics_axis` is 0.
-        act: (noise [E, ...], observation [E, ...]) -> (action [E, ...], extras [E, ...]).
+        act: (noise, observation, *memory) -> (action, extras, *memory), all [E, ...]; memory is 0 before an episode.
         noise: leaves [T, E, ...], from `policy.noise(key, (T, E))`; its shape says what T and E are.
         state: from `init_rollout`, or from the rollout before.
         auto_reset: True: an episode that ends is followed by the next one, and the state carries over to the next
@@ -99,11 +103,10 @@ def rollout(
     step_env = _over_envs(env, one_step, num_envs)
     reset_from = _over_envs(env, env.reset_from, num_envs)
     is_truncated = _over_envs(env, env.is_truncated, num_envs)
-
     real = jnp.ones((num_envs,), bool)
 
-    def play(state: RolloutState, number: jax.Array, noise: PyTree) -> tuple[PyTree, jax.Array, Trajectory]:
-        action, extras = act(noise, state.observation)
+    def play(state: RolloutState, number: jax.Array, noise: PyTree) -> tuple[PyTree, PyTree, jax.Array, Trajectory]:
+        action, extras, *memory = act(noise, state.observation, *state.memory)
         keys = jax.random.split(jax.random.fold_in(k_step, number), num_envs)
         final_observation, env_state, reward, terminated, _ = step_env((keys, state.env_state, action), physics)
         truncated = is_truncated(env_state, physics)
@@ -112,26 +115,27 @@ def rollout(
         step = Trajectory(
             state.observation, action, reward, terminated, truncated, final_observation, real, extras, total, length
         )  # fmt: skip
-        return env_state, jnp.logical_or(terminated, truncated), step
+        return env_state, tuple(memory), jnp.logical_or(terminated, truncated), step
 
     def step_and_reset(state: RolloutState, xs: PyTree) -> tuple[RolloutState, Trajectory]:
         number, noise, reset_noise = xs
-        env_state, ended, step = play(state, number, noise)
+        env_state, memory, ended, step = play(state, number, noise)
         fresh = reset_from(reset_noise, physics)
         observation, env_state = _select(ended, fresh, (step.final_observation, env_state))
-        total, length = _select(ended, (0, 0), (step.episode_return, step.episode_length))
-        return RolloutState(env_state, observation, total, length), step
+        counted = (step.episode_return, step.episode_length, *memory)
+        total, length, *memory = _select(ended, (0,) * len(counted), counted)
+        return RolloutState(env_state, observation, total, length, tuple(memory)), step
 
     def step_or_stand(carry: PyTree, xs: PyTree) -> tuple[PyTree, Trajectory]:
         state, alive = carry
-        env_state, ended, step = play(state, *xs)
+        env_state, memory, ended, step = play(state, *xs)
         # Where an episode is over nothing of this step is used: physics may run away after the end.
-        played = RolloutState(env_state, step.final_observation, step.episode_return, step.episode_length)
+        played = RolloutState(env_state, step.final_observation, step.episode_return, step.episode_length, memory)
         state = _select(alive, played, state)
         step = step._replace(
             reward=_select(alive, step.reward, 0),
-            terminated=jnp.logical_and(alive, step.terminated),
-            truncated=jnp.logical_and(alive, step.truncated),
+            terminated=alive & step.terminated,
+            truncated=alive & step.truncated,
             final_observation=state.observation,
             mask=alive,
             episode_return=state.episode_return,

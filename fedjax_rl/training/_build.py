@@ -1,5 +1,6 @@
 """From a configuration to the objects it names: family, policy, learner, round, devices."""
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
 from ..envs import Environment
 from ..learners import Objective, agents_per_chunk, optimizer, server_optimizer
-from ..policies import Policy, mlp_policy, normalized_policy
+from ..policies import Policy, gru_policy, mlp_policy, normalized_policy
 from ._config import ExperimentConfig, LearnerConfig, PolicyConfig
 from ._expressions import Call, choices, instantiate, parse
 
@@ -115,12 +116,12 @@ def build_policy(section: PolicyConfig, env: Environment) -> Policy:
     Raises:
         ValueError: a value is wrong, or the environment's spaces are not flat.
     """
-    policy: Policy = mlp_policy(
-        env, hidden_sizes=section.hidden_sizes, activation=section.activation, shared_trunk=section.shared_trunk,
-        initialization=section.initialization, squash=section.squash, initial_log_std=section.initial_log_std,
-    )  # fmt: skip
+    fields = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    kind, memory_size = fields.pop("kind"), fields.pop("memory_size")
+    fields = {name: value for name, value in fields.items() if not name.startswith("normalize_")}
+    policy = gru_policy(env, memory_size=memory_size, **fields) if kind == "gru" else mlp_policy(env, **fields)
     if section.normalize_observations or section.normalize_rewards:
-        policy = normalized_policy(
+        return normalized_policy(
             policy, observations=section.normalize_observations, rewards=section.normalize_rewards
         )  # fmt: skip
     return policy
@@ -270,7 +271,8 @@ def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
     num_envs = config.rollout.num_envs
     if jax.default_backend() == "cpu":
         return agents_per_chunk(policy, num_envs)
-    widest = max(config.policy.hidden_sizes, default=1)
+    gates = 3 * config.policy.memory_size if policy.has_memory else 1
+    widest = max([gates, *config.policy.hidden_sizes])
     activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
     return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))
 

@@ -46,8 +46,12 @@ class WorldConfig:
 class PolicyConfig:
     """The network: multilayer perceptrons, for actor and critic or for action values, as the objective needs."""
 
+    kind: Literal["mlp", "gru"] = "mlp"
+    """mlp: acts on what it sees; gru: remembers the episode, for worlds whose physics does not show."""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Width of each hidden layer."""
+    memory_size: int = 64
+    """Cells of the memory of kind gru."""
     activation: str = "tanh"
     """Activation function of the hidden layers."""
     shared_trunk: bool = True
@@ -66,6 +70,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         if not all(size >= 1 for size in self.hidden_sizes):
             raise ConfigError("hidden_sizes", f"must be positive, got {list(self.hidden_sizes)}")
+        _at_least(self, 1, "memory_size")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,12 +125,12 @@ def _play(
         params = shared if own is None else own
         k_start, k_noise, k_play = jax.random.split(jax.random.fold_in(key, agent), 3)
 
-        def act(noise: jax.Array, observation: jax.Array) -> tuple[jax.Array, tuple[()]]:
-            distribution, _ = policy.apply(params, observation)
-            return (distribution.mode() if greedy else distribution.sample(noise)), ()
+        def act(noise: jax.Array, observation: jax.Array, *memory: jax.Array) -> tuple[Any, ...]:
+            memory, distribution, _ = policy.step(params, memory, observation)
+            return (distribution.mode() if greedy else distribution.sample(noise)), (), *memory
 
         noise = policy.noise(k_noise, (horizon, num_episodes))
-        start = init_rollout(k_start, env, physics, num_episodes)
+        start = init_rollout(k_start, env, physics, num_episodes, policy.initial_memory((num_episodes,)))
         _, played = rollout(k_play, env, physics, act, noise, start, auto_reset=False)
         returns = jnp.sum(jnp.where(played.mask, played.reward, jnp.zeros((), played.reward.dtype)), 0)
         return (returns, jnp.sum(played.mask, 0, dtype=jnp.int32)), None

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..envs import CartPole, CartPoleParams, Environment
-from ..policies import Policy
+from ..envs import CartPole, CartPoleParams, Environment, StackedEnvironment
+from ..policies import Memory, Policy
 from ._evaluate import Evaluation, horizon_of
 
 
@@ -28,7 +28,8 @@ def evaluate_gymnasium(
 
     Args:
         key: a typed key; it also seeds Gymnasium's resets.
-        env: the environment the policy was trained in, a CartPole with two actions and the reward of CartPole-v1.
+        env: the environment the policy was trained in, a CartPole with two actions and the reward of CartPole-v1, or
+            such a one stacked.
         policy: the policy.
         params: its parameters; leaves [A, ...] with `per_agent`.
         physics: leaves [A].
@@ -58,19 +59,25 @@ def evaluate_gymnasium(
 
     # Shapes never change, so the call is compiled once; finished games keep their last observation.
     @jax.jit
-    def act(params: Any, noise_key: jax.Array, step: jax.Array, observation: jax.Array) -> jax.Array:
+    def act(
+        params: Any, noise_key: jax.Array, step: jax.Array, memory: Memory, stack: jax.Array
+    ) -> tuple[Memory, jax.Array]:
         noise = policy.noise(jax.random.fold_in(noise_key, step), (num_agents, num_episodes))
 
-        def one(params: Any, noise: jax.Array, observation: jax.Array) -> jax.Array:
-            distribution, _ = policy.apply(params, observation)
-            return distribution.mode() if greedy else distribution.sample(noise)
+        def one(params: Any, noise: jax.Array, memory: Memory, observation: jax.Array) -> tuple[Memory, jax.Array]:
+            memory, distribution, _ = policy.step(params, memory, observation)
+            return memory, distribution.mode() if greedy else distribution.sample(noise)
 
-        seen = observation.reshape(num_agents, num_episodes, -1)
-        return jax.vmap(one, (0 if per_agent else None, 0, 0))(params, noise, seen).reshape(-1)
+        seen = stack.reshape(num_agents, num_episodes, -1)
+        memory, actions = jax.vmap(one, (0 if per_agent else None, 0, 0, 0))(params, noise, memory, seen)
+        return memory, actions.reshape(-1)
 
+    begin, push = _seen(env)
+    memory = policy.initial_memory((num_agents, num_episodes))
+    stack = begin(jnp.asarray(observations))
     for step in range(horizon):
-        actions = np.asarray(act(params, k_noise, jnp.int32(step), jnp.asarray(observations)))
-        actions = np.where(reversed_motor, 1 - actions, actions)
+        memory, chosen = act(params, k_noise, jnp.int32(step), memory, stack)
+        actions = np.where(reversed_motor, 1 - np.asarray(chosen), np.asarray(chosen))
         for i in np.flatnonzero(playing):
             observations[i], reward, terminated, _, _ = games[i].step(int(actions[i]))
             returns[i] += reward
@@ -78,12 +85,21 @@ def evaluate_gymnasium(
             playing[i] = not terminated and lengths[i] < limits[i]
         if not playing.any():
             break
+        stack = push(stack, jnp.asarray(observations), chosen)
     shape = (num_agents, num_episodes)
     return Evaluation(returns.reshape(shape), lengths.reshape(shape))
 
 
+def _seen(env: Environment) -> tuple[Any, Any]:
+    """What a policy sees of all games: after the resets, and after a step that took these actions."""
+    if not isinstance(env, StackedEnvironment):
+        return lambda observation: observation, lambda stack, observation, action: observation
+    return jax.jit(jax.vmap(env.begin)), jax.jit(jax.vmap(env.push))
+
+
 def _check(env: Environment, physics: Any) -> None:
     """Raises unless Gymnasium's CartPole-v1 can be given this physics."""
+    env = env.env if isinstance(env, StackedEnvironment) else env
     if not isinstance(env, CartPole):
         raise ValueError(f"only CartPole can be played in Gymnasium with an agent's physics, got {env.name}")
     if env.continuous:

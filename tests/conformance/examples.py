@@ -37,10 +37,15 @@ def _policy(family: object = CARTPOLE) -> policies.Policy:
     return policies.mlp_policy(family.env, hidden_sizes=(8,))  # type: ignore[attr-defined]
 
 
+def _gru() -> policies.Policy:
+    return policies.gru_policy(CARTPOLE.env, hidden_sizes=(8,), memory_size=4)
+
+
 OBJECTIVES = {
     "reinforce": [
         learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
         learners.reinforce(_policy(), baseline="value", **_PLAY),
+        learners.reinforce(_gru(), baseline="value", **_PLAY),
     ],
     "actor_critic": [
         learners.actor_critic(_policy(), **_PLAY),
@@ -51,6 +56,7 @@ OBJECTIVES = {
         learners.ppo(_policy(), **_PLAY),
         learners.ppo(_policy(CONTINUOUS), **_PLAY),
         learners.ppo(_policy(), surrogate="kl", entropy_cost=rl.ramp(0.1, 0.0, 3), **_PLAY),
+        learners.ppo(_gru(), **_PLAY),
     ],
     "dqn": [learners.dqn(CARTPOLE.env, episodes="fresh", **_REMEMBER)],
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
@@ -120,6 +126,7 @@ LEARNERS = {
         *(Corrected(c, name not in MERGES_OTHERWISE) for name, cs in CORRECTIONS.items() for c in cs),
         lambda s: training(OBJECTIVES["ppo"][0], s, corrections=CORRECTIONS["control_variates"], weight="uniform"),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
+        lambda s: training(OBJECTIVES["ppo"][-1], s, num_local_steps=2, num_epochs=2, num_minibatches=2),
         lambda s: training(OBJECTIVES["actor_critic"][0], s, optimizer_state="average", weight="uniform"),
         lambda s: learners.local_training(
             OBJECTIVES["actor_critic"][0],

@@ -20,12 +20,18 @@ from fedjax_rl.envs import (
     MountainCarContinuous,
     gymnax_environment,
     gymnax_family,
+    stacked,
 )
 from fedjax_rl.envs._liveness import dead_fields
 from tests.envs import reference
 
 
-OURS = [CartPole(), CartPole(continuous=True, reward="set_point"), MountainCarContinuous()]
+OURS = [
+    CartPole(),
+    CartPole(continuous=True, reward="set_point"),
+    MountainCarContinuous(),
+    stacked(CartPole(), 3, True),
+]
 LIGHT = [
     "Pendulum-v1",
     "Acrobot-v1",

@@ -15,6 +15,7 @@ from fedjax_rl.envs import (
     gymnax_family,
     physics_table,
     pooled,
+    stacked_family,
     uniform_family,
 )
 
@@ -26,6 +27,7 @@ FAMILIES = {
     "packer-e": cartpole_family("packer-e", actuator_polarity=(-1, 1), max_steps_in_episode=(100, 200)),
     "pendulum": gymnax_family("Pendulum-v1", spread=0.2),
     "acrobot": gymnax_family("Acrobot-v1", "jin"),
+    "stacked": stacked_family(cartpole_family("packer-r", actuator_polarity=(-1, 1)), 3),
 }
 KEY = jax.random.key(0)
 

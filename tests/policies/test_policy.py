@@ -226,7 +226,7 @@ def test_environments_of_the_package():
         (lambda: POLICIES["discrete"].apply({}, jnp.ones(4)), "must have 5 entries"),
         (
             lambda: policy_from_architecture({"kind": "cnn"}),
-            r"architecture\['kind'\] must be one of 'mlp', 'q', 'box', got 'cnn'",
+            r"architecture\['kind'\] must be one of 'mlp', 'gru', 'q', 'box', 'mixture', 'normalized', got 'cnn'",
         ),
         (lambda: policy_from_architecture({"kind": "mlp", "depth": 3}), r"unknown entries \['depth'\]"),
         (lambda: policy_from_architecture({"kind": "mlp", "action_size": 2}), "lacks the entries"),

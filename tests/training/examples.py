@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_rl.envs import CartPole, CartPoleParams
-from fedjax_rl.policies import Policy, mlp_policy
+from fedjax_rl.policies import Categorical, Policy, mlp_policy
 from fedjax_rl.training import ExperimentConfig
 
 
@@ -38,6 +38,49 @@ def controller(weights: Any) -> dict:
             "critic": {"kernel": jnp.zeros((*lead, 4, 1)), "bias": jnp.zeros((*lead, 1))},
         }
     }
+
+
+class Probing(Policy):
+    """Balances whichever way the motor is wired: pushes once, looks where the cart went, and believes that.
+
+    It remembers speed, push and belief, or (`stacked`) reads the last step off an observation of two frames.
+    """
+
+    def __init__(self, stacked: bool) -> None:
+        self.has_memory_of_its_own = not stacked
+
+    @property
+    def has_memory(self) -> bool:
+        return self.has_memory_of_its_own
+
+    def init(self, key: Any) -> dict:
+        return {"params": {"weights": jnp.asarray(BALANCING)}}
+
+    def initial_memory(self, shape: tuple[int, ...]) -> tuple[Any, ...]:
+        return (jnp.zeros((*shape, 2)),) if self.has_memory else ()
+
+    def apply(self, params: Any, observation: Any) -> tuple[Any, Any]:
+        push = observation[..., 9] - observation[..., 8]  # 0 at the beginning
+        return self._act(params, observation[..., :4], observation[..., 5], push)[1:]
+
+    def step(self, params: Any, memory: Any, observation: Any) -> tuple[Any, Any, Any]:
+        if not self.has_memory:
+            return memory, *self.apply(params, observation)
+        ((speed, push),) = (jnp.moveaxis(m, -1, 0) for m in memory)
+        push, *acts = self._act(params, observation, speed, push)
+        return (jnp.stack([observation[..., 1], push], -1),), *acts
+
+    def _act(self, params: Any, observation: Any, speed: Any, push: Any) -> tuple[Any, Any, Any]:
+        belief = jnp.where(push * (observation[..., 1] - speed) < 0, -1.0, 1.0)
+        wanted = belief * (observation @ params["params"]["weights"])
+        right = jnp.where(wanted > 0, 1.0, -1.0)
+        return right, Categorical(100 * jnp.stack([-right, right], -1)), jnp.zeros(right.shape)
+
+    def noise(self, key: Any, shape: tuple[int, ...]) -> Any:
+        return jnp.zeros(shape)
+
+    def architecture(self) -> dict[str, Any]:
+        return {"kind": "probing"}
 
 
 def physics(**columns: Any) -> CartPoleParams:

@@ -6,7 +6,7 @@ from typing import Any
 import optax
 import pytest
 
-from fedjax_rl import aggregators, envs, learners, participation, topologies, transforms
+from fedjax_rl import aggregators, envs, learners, participation, policies, topologies, transforms
 from fedjax_rl.training import ExperimentConfig, build
 from fedjax_rl.training._build import OPTIMIZER_PARTS, OPTIMIZERS, build_optimizer
 from tests.training.examples import TINY
@@ -53,6 +53,25 @@ def test_every_key_arrives() -> None:
     assert len(round_.transforms) == 2
     assert round_.topology == topologies.isolated()
     assert round_.participation == participation.uniform_cohort(3)
+
+
+def test_a_policy_that_remembers() -> None:
+    config = TINY.replace(
+        policy={"kind": "gru", "memory_size": 6, "hidden_sizes": (7,), "shared_trunk": False},
+        world={"family": "stacked_family(cartpole_family('jin'), num_frames=2)"},
+        rollout={"num_envs": 6},
+        learner={"num_minibatches": 3},
+    )
+    built = build(config)
+    assert built.family.env == envs.stacked(envs.CartPole(), 2, True)
+    assert built.policy == policies.gru_policy(built.family.env, (7,), 6, shared_trunk=False)
+    assert ExperimentConfig.from_toml(config.to_toml()) == config
+    with pytest.raises(ValueError, match="num_minibatches must divide"):
+        build(config.replace(learner={"num_minibatches": 4}))
+    with pytest.raises(ValueError, match=r"policy\.memory_size must be at least 1, got 0"):
+        config.replace(policy={"memory_size": 0})
+    with pytest.raises(ValueError, match=r"policy\.kind must be 'mlp' or 'gru'"):
+        config.replace(policy={"kind": "lstm"})
 
 
 def test_a_server_optimizer_wraps_the_learner() -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from fedjax_rl.core import make_mesh
-from fedjax_rl.envs import CartPole, cartpole_family, pooled
+from fedjax_rl.envs import CartPole, cartpole_family, pooled, stacked
+from fedjax_rl.policies import gru_policy
 from fedjax_rl.training import Evaluation, evaluate, evaluate_gymnasium
 from fedjax_rl.training._evaluate import horizon_of, spread
-from tests.training.examples import BALANCING, controller, linear_policy, physics
+from tests.training.examples import BALANCING, Probing, controller, linear_policy, physics
 
 
 KEY = jax.random.key(0)
@@ -53,6 +54,32 @@ def test_a_shared_policy_plays_every_agents_world(play: Any) -> None:
     result = play(KEY, CartPole(), POLICY, controller(BALANCING), worlds, 2, greedy=True)
     assert result.lengths[0].min() == 100
     assert result.lengths[1].max() < 20
+
+
+@pytest.mark.parametrize("play", PLAYERS)
+@pytest.mark.parametrize("env", [CartPole(), stacked(CartPole(), 2, True)], ids=["memory", "stacked"])
+def test_whoever_remembers_plays_with_any_motor(play: Any, env: Any) -> None:
+    policy = Probing(stacked=env != CartPole())
+    worlds = physics(actuator_polarity=[1.0, -1.0, -1.0], max_steps_in_episode=[100, 100, 60])
+    result = play(KEY, env, policy, policy.init(KEY), worlds, 4, greedy=True)
+    np.testing.assert_array_equal(result.lengths, [[100] * 4, [100] * 4, [60] * 4])
+
+
+def test_a_recurrent_policy_changes_its_mind() -> None:
+    # Its one cell counts steps, h' = (1 - z) + z h with z = sigmoid(3): it passes 1/2 at the 15th step, and the push of
+    # 1 N to one side becomes one to the other. The cart would be 0.7 m away after 60 steps, but comes back instead.
+    policy = gru_policy(CartPole(), (), 1)
+    params = jax.tree.map(jnp.zeros_like, policy.init(KEY))
+    params["params"]["trunk_memory"]["input_bias"] = jnp.array([0.0, 3.0, 20.0])
+    params["params"]["actor"] = {"kernel": jnp.array([[100.0, -100.0]]), "bias": jnp.array([-50.0, 50.0])}
+    worlds = physics(
+        gravity=[0.0], force_mag=[1.0], theta_threshold=[3.1], x_threshold=[0.4], max_steps_in_episode=[60]
+    )
+    for play in PLAYERS:
+        assert play(KEY, CartPole(), policy, params, worlds, 2, greedy=True).lengths.tolist() == [[60, 60]]
+    params["params"]["trunk_memory"]["input_bias"] = jnp.array([0.0, 9.0, 20.0])  # counts too slowly
+    for play in PLAYERS:
+        assert play(KEY, CartPole(), policy, params, worlds, 2, greedy=True).lengths.max() < 60
 
 
 def test_gymnasium_agrees_on_random_physics_with_sampled_actions() -> None:

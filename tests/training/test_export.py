@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl.envs import CartPole
-from fedjax_rl.policies import mlp_policy
+from fedjax_rl.policies import gru_policy, mlp_policy
 from fedjax_rl.training import load_policy, save_policy
 
 
@@ -27,6 +27,16 @@ def test_a_policy_comes_back(tmp_path: Path, ending: str) -> None:
     observation = jnp.ones((3, 4))
     np.testing.assert_array_equal(policy.apply(loaded, observation)[1], POLICY.apply(params, observation)[1])
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_policy_with_memory_comes_back(tmp_path: Path, ending: str) -> None:
+    remembering = gru_policy(CartPole(), (8,), 4, shared_trunk=False)
+    params = remembering.init(jax.random.key(0))
+    policy, loaded = load_policy(save_policy(tmp_path / f"policy{ending}", remembering, params))
+    assert policy == remembering
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
