@@ -90,7 +90,7 @@ def test_metrics_are_cut_to_a_round(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, CONFIG)
     folder.append_metrics(rows(1, 2))
     folder.append_metrics(rows(3, 4))
-    assert [row["round"] for row in folder.cut_metrics(3)] == [1, 2, 3]
+    assert [row["round"] for row in folder.cut(3)[0]] == [1, 2, 3]
     assert [row["round"] for row in folder.read_metrics()] == [1, 2, 3]
 
 
@@ -100,7 +100,7 @@ def test_a_torn_last_line_is_left_out_and_other_damage_is_told(tmp_path: Path) -
     with folder.metrics_file.open("a") as file:
         file.write('{"round": 3, "dri')
     assert [row["round"] for row in folder.read_metrics()] == [1, 2]
-    assert len(folder.cut_metrics(9)) == 2
+    assert len(folder.cut(9)[0]) == 2
     folder.append_metrics(rows(3))  # goes on in a line of its own
     assert [row["round"] for row in folder.read_metrics()] == [1, 2, 3]
     folder.metrics_file.write_text('{"round": 1}\nnonsense\n{"round": 2}\n')
