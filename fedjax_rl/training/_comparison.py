@@ -258,9 +258,11 @@ def _difference(first: _Returns, second: _Returns, label: str, confidence: float
 def _notes(runs: Sequence[Run], entries: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = []
     for name, meaning in _MATTERS.items():
-        values = {run.label: _setting(run.config, name) for run in runs}
-        if len(set(values.values())) > 1:
-            told = ", ".join(f"{label}: {value}" for label, value in values.items())
+        labels: dict[Any, list[str]] = {}
+        for run in runs:
+            labels.setdefault(_setting(run.config, name), []).append(run.label)
+        if len(labels) > 1:
+            told = "; ".join(f"{', '.join(same)}: {value}" for value, same in labels.items())
             notes.append(f"{name} differs ({told}): {meaning}")
     unfinished = [run.label for run in runs if run.summary is None]
     if unfinished:

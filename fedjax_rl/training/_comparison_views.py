@@ -8,12 +8,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from ._comparison import PRICES, Comparison, Run
-from ._plots import _AXIS_NAMES, _GREY, COLOURS, _figure, _save, _tidy, curve
+from ._plots import _AXIS_NAMES, _GREY, _STYLES, COLOURS, _figure, _save, _tidy, curve
 from ._progress import amount
 
 
-_MARKERS = "o^sDvPX"
-_FAR_APART = 20.0  # prices that differ by more are drawn on a logarithmic axis
+_MARKERS = "o^sDvPX*"  # not as many as colours, so that the two repeat together only late
+_FAR_APART = 8.0  # prices that differ by more are drawn on a logarithmic axis
 
 
 def comparison_tables(comparison: Comparison, *, for_good: bool = False) -> list[Table]:
@@ -51,7 +51,7 @@ def _last_returns(report: Mapping[str, Any]) -> Table:
 
 def _threshold(report: Mapping[str, Any], threshold: str, for_good: bool) -> Table:
     when = "for good" if for_good else "for the first time"
-    table = _table(f"Mean return of the agents ≥ {threshold} {when}: median (25 %, 75 %) over seeds")
+    table = _table(f"Mean return of the agents ≥ {threshold} {when}: median (25 %, 75 %) over seeds; ∞: never")
     table.add_column("run", overflow="fold")
     for name in ("seeds that did", "rounds", "env steps, all agents", "uplink [bit], all agents"):
         table.add_column(escape(name), justify="right", no_wrap=True)
@@ -104,7 +104,8 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, thresholds: Sequence[
             ends.append(line.x[-1])
             colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
             every = max(1, len(line.x) // 10)
-            axes.plot(line.x, line.mean, color=colour, linewidth=1.7, marker=marker, markersize=4,
+            style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+            axes.plot(line.x, line.mean, style, color=colour, linewidth=1.7, marker=marker, markersize=4,
                       markevery=every, label=run.label)  # fmt: skip
             if len(run.evaluations) > 1:  # episodes of a single seed would be a band of another meaning
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
@@ -137,7 +138,8 @@ def _mark_thresholds(panels: Sequence[Any], thresholds: Sequence[float]) -> None
 def _meaning(runs: Sequence[Run]) -> str:
     numbers = sorted({len(run.evaluations) for run in runs})
     several = [str(number) for number in numbers if number > 1]
-    said = f"mean and 95 % bootstrap interval over {' or '.join(several)} seeds" if several else ""
-    if numbers[0] == 1:
-        said += ("; one seed: " if several else "") + "a single seed, without an interval"
-    return said + "; dashed: success thresholds"
+    said = "a single seed each, without an interval"
+    if several:
+        said = f"mean and 95 % bootstrap interval over {' or '.join(several)} seeds"
+        said += " (a single seed has none)" if numbers[0] == 1 else ""
+    return said + "; dashed: thresholds"

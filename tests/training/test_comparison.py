@@ -174,8 +174,8 @@ def test_other_evaluations_and_worlds_are_noted(tmp_path: Path) -> None:
     )
     many = curves(FEW_SEEDS, 100.0)
     said = notes(write_run(tmp_path / "a", many), write_run(tmp_path / "b", many, config=config))
-    assert "evaluation.greedy differs (a: False, b: True)" in said
-    assert "evaluation.final_episodes differs (a: 10, b: 3)" in said
+    assert "evaluation.greedy differs (a: False; b: True)" in said
+    assert "evaluation.final_episodes differs (a: 10; b: 3)" in said
     assert "world.family differs" in said
     assert said.count(" | ") == 2
 
@@ -237,6 +237,15 @@ def test_the_panels_show_the_means_against_their_prices(
     assert [len(axes.collections) for axes in panels] == [3, 3, 2]
     levels = [line.get_ydata()[0] for line in panels[0].get_lines() if line.get_linestyle() == "--"]
     assert levels == [50.0]
+
+
+def test_no_two_lines_look_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr("fedjax_rl.training._comparison_views._save", lambda f, path: figures.append(f) or path)
+    compare([write_run(tmp_path / str(i), {0: [1.0, 2.0]}) for i in range(20)], out=tmp_path / "a.png")
+    lines = figures[0].axes[0].get_lines()
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 20
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == 20
 
 
 @pytest.mark.parametrize("count", [2, 9])
