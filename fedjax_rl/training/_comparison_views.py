@@ -142,4 +142,4 @@ def _meaning(runs: Sequence[Run]) -> str:
     if several:
         said = f"mean and 95 % bootstrap interval over {' or '.join(several)} seeds"
         said += " (a single seed has none)" if numbers[0] == 1 else ""
-    return said + "; dashed: thresholds"
+    return said + "; thin dashes: thresholds"
