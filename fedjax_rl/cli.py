@@ -18,6 +18,13 @@ PROGRAM = "fedjax-rl"
 DEFAULT_PRESET = "cartpole"
 INTERRUPTED = 130  # what a shell expects of a program that Ctrl-C has stopped
 
+_AXES: dict[str, Any] = {
+    "round": "round",
+    "env_steps": "env_steps",
+    "episodes": "episodes",
+    "uplink_bits": "uplink_bits_total",
+}
+
 _EXAMPLES = """examples:
   fedjax-rl train                                          256 CartPoles that differ learn one policy
   fedjax-rl train --agents 1000 --round.participation "uniform_cohort(100)"
@@ -25,6 +32,7 @@ _EXAMPLES = """examples:
   fedjax-rl train --config my.toml --num-seeds 5 --out runs/mine
   fedjax-rl resume runs/mine
   fedjax-rl plot runs/a runs/b
+  fedjax-rl compare runs/a runs/b                          tables with intervals over seeds, and compare.png
   fedjax-rl list aggregators
 """
 
@@ -102,7 +110,21 @@ def _parser() -> argparse.ArgumentParser:
     plot = command("plot", "draw the learning curves of one or several runs into one picture", _plot)
     plot.add_argument("dirs", type=Path, nargs="+", metavar="DIR", help="run folders")
     plot.add_argument("--out", type=Path, help="the picture (default: DIR/returns.png, or runs.png for several)")
-    plot.add_argument("--x", choices=("round", "env_steps", "episodes"), default="round", help="the horizontal axis")
+    plot.add_argument("--x", choices=tuple(_AXES), default="round", help="the horizontal axis")
+
+    compare = command("compare", "compare returns, and rounds, steps and bits to a threshold, with intervals", _compare)
+    compare.add_argument("dirs", type=Path, nargs="+", metavar="RUN", help="run folders; the first is the reference")
+    compare.add_argument("--out", type=Path, default=Path("compare.png"), help="the picture (default: compare.png)")
+    compare.add_argument(
+        "--label", action="append", metavar="TEXT", help="name of a run, in the order of RUN; once for each"
+    )
+    compare.add_argument(
+        "--threshold", type=float, action="append", help="of the return, may be repeated (default: evaluation.success)"
+    )
+    compare.add_argument(
+        "--for-good", action="store_true", help="count a threshold as reached when no later evaluation is below it"
+    )
+    compare.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     roles = (*registry.ROLES, "optimizers", "presets")
     lists = command("list", "list what a configuration can name, one a line, with what it does", _list)
@@ -217,23 +239,39 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from .training import RunFolder, plot_agents, plot_returns
+    from .training import RunFolder, distinct_labels, plot_agent_curves, plot_agents, plot_returns
 
     runs, folders = [], []
     for path in arguments.dirs:
         folder, config = RunFolder.open(path)
         folders.append(folder)
         runs.append((config, folder.read_metrics()))
-    names = [config.name for config, _ in runs]
-    candidates = (names, [folder.path.name for folder in folders], [str(folder.path) for folder in folders])
-    labels = next((found for found in candidates if len(set(found)) == len(found)), candidates[-1])
+    labels = distinct_labels([config for config, _ in runs], [folder.path for folder in folders])
     labelled = [(label, rows) for label, (_, rows) in zip(labels, runs, strict=True)]
     single = len(folders) == 1
     out = arguments.out or (folders[0].returns_plot if single else Path("runs.png"))
-    title = f"{names[0]}: {runs[0][0].num_agents} agents" if single else ""
-    print(plot_returns(labelled, out, x=arguments.x, title=title))
+    title = f"{runs[0][0].name}: {runs[0][0].num_agents} agents" if single else ""
+    print(plot_returns(labelled, out, x=_AXES[arguments.x], title=title))
     if single and arguments.out is None and (rows := folders[0].read_agents()):
         print(plot_agents(rows, folders[0].agents_plot, title=title))
+    if single and arguments.out is None and (rows := folders[0].read_agent_returns()):
+        print(plot_agent_curves(rows, folders[0].agent_curves_plot, title=title))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .training import compare, comparison_tables, console
+
+    comparison = compare(arguments.dirs, arguments.label, arguments.out, thresholds=arguments.threshold)
+    if arguments.json:
+        print(json.dumps(comparison.report | {"picture": str(comparison.picture)}, indent=2))
+        return 0
+    out = console()
+    for table in comparison_tables(comparison, for_good=arguments.for_good):
+        out.print(table)
+    for note in comparison.report["notes"]:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+    print(comparison.picture)
     return 0
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from ._build import build as build
     from ._build import optimizer_summaries as optimizer_summaries
     from ._build import use_all_cores as use_all_cores
+    from ._comparison import Comparison as Comparison
+    from ._comparison import compare as compare
+    from ._comparison import distinct_labels as distinct_labels
+    from ._comparison_views import comparison_tables as comparison_tables
     from ._config import ExperimentConfig as ExperimentConfig
     from ._config import preset as preset
     from ._config import preset_names as preset_names
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from ._export import save_policy as save_policy
     from ._folder import RunFolder as RunFolder
     from ._gymnasium import evaluate_gymnasium as evaluate_gymnasium
+    from ._plots import plot_agent_curves as plot_agent_curves
     from ._plots import plot_agents as plot_agents
     from ._plots import plot_returns as plot_returns
     from ._progress import console as console
@@ -35,6 +40,10 @@ _HOME = {
     "build": "_build",
     "optimizer_summaries": "_build",
     "use_all_cores": "_build",
+    "Comparison": "_comparison",
+    "compare": "_comparison",
+    "comparison_tables": "_comparison_views",
+    "distinct_labels": "_comparison",
     "ExperimentConfig": "_config",
     "preset": "_config",
     "preset_names": "_config",
@@ -44,6 +53,7 @@ _HOME = {
     "save_policy": "_export",
     "RunFolder": "_folder",
     "evaluate_gymnasium": "_gymnasium",
+    "plot_agent_curves": "_plots",
     "plot_agents": "_plots",
     "plot_returns": "_plots",
     "console": "_progress",

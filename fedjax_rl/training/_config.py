@@ -153,6 +153,8 @@ class EvaluationConfig:
     """At least so many episodes in an evaluation, spread evenly over the agents."""
     max_agents: int = 1000
     """At most so many agents play in an evaluation, evenly strided."""
+    per_agent_every: int = 0
+    """Evaluations between two whose returns are kept agent by agent (agents.jsonl); 1: all; 0: none."""
     unseen_agents: int = 100
     """Agents that never took part, for the final evaluation."""
     final_episodes: int = 10
@@ -163,7 +165,7 @@ class EvaluationConfig:
     """An episode succeeds when its return reaches the threshold; `success_rate` refers to the last one."""
 
     def __post_init__(self) -> None:
-        _at_least(self, 0, "every", "unseen_agents")
+        _at_least(self, 0, "every", "per_agent_every", "unseen_agents")
         _at_least(self, 1, "episodes", "max_agents", "final_episodes")
 
 

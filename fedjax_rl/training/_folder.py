@@ -6,8 +6,10 @@
     metrics.jsonl    one JSON object per logged round and seed; see `METRIC_FIELDS`
     summary.json     final evaluation, versions, device, speed, the command that repeats the run
     agents.csv       physics and return of each agent
+    agents.jsonl     with evaluation.per_agent_every: returns of each agent, one JSON object per evaluation and seed
     returns.png      learning curve
     agents.png       return against each physics parameter
+    agents_curves.png  learning curves of the agents, where there is an agents.jsonl
     policy.npz       the trained parameters with their architecture (policy-seed0.npz, ... for several seeds)
     checkpoints/     what `resume` goes on from
 """
@@ -42,14 +44,21 @@ METRIC_FIELDS = (
     "return_p10",
     "return_p90",
     "success_rate",
-    "uplink_bits",  # of this round
-    "downlink_bits",
+    "uplink_bits",  # of this round, all agents
+    "uplink_bits_total",  # since the start: rounds without a line count too
+    "downlink_bits",  # of this round, all agents
     "drift",
     "entropy",
     "nonfinite_messages",
 )
 
-_OURS = ("config.toml", "metrics.jsonl", "summary.json", "agents.csv", "returns.png", "agents.png", "policy.npz")
+# A line of agents.jsonl; lists have one entry per evaluated agent.
+AGENT_FIELDS = ("seed", "round", "env_steps", "uplink_bits_total", "episodes_each", "agents", "return_mean")
+
+_OURS = (
+    "config.toml", "metrics.jsonl", "agents.jsonl", "summary.json", "agents.csv", "returns.png", "agents.png",
+    "agents_curves.png", "policy.npz",
+)  # fmt: skip
 _OUR_FOLDERS = ("checkpoints",)
 
 
@@ -95,10 +104,12 @@ class RunFolder:
         self.path = Path(path)
         self.config_file = self.path / "config.toml"
         self.metrics_file = self.path / "metrics.jsonl"
+        self.agent_returns_file = self.path / "agents.jsonl"
         self.summary_file = self.path / "summary.json"
         self.agents_file = self.path / "agents.csv"
         self.returns_plot = self.path / "returns.png"
         self.agents_plot = self.path / "agents.png"
+        self.agent_curves_plot = self.path / "agents_curves.png"
         self.policy_file = self.path / "policy.npz"
         self.checkpoints = self.path / "checkpoints"
 
@@ -162,7 +173,7 @@ class RunFolder:
         for name in reversed(_OURS):
             (self.path / name).unlink(missing_ok=True)
 
-    # ------------------------------------------------------------ metrics.jsonl
+    # ------------------------------------------------------------ metrics.jsonl and agents.jsonl
 
     def append_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Appends lines to metrics.jsonl and waits until they are on the disk.
@@ -170,17 +181,7 @@ class RunFolder:
         Raises:
             OSError: nothing of the lines is left in the file then.
         """
-        text = "".join(json.dumps(ordered(row), allow_nan=False) + "\n" for row in rows)
-        size = self.metrics_file.stat().st_size
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.truncate(self.metrics_file, size)
-            raise
+        _append(self.metrics_file, [ordered(row) for row in rows])
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads metrics.jsonl; a last line that was torn by a crash is left out.
@@ -188,21 +189,31 @@ class RunFolder:
         Raises:
             ValueError: another line is damaged.
         """
-        rows = []
-        lines = self.metrics_file.read_text(encoding="utf-8").split("\n") if self.metrics_file.exists() else []
-        for number, line in enumerate(lines[:-1], start=1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{self.metrics_file}, line {number}: not a JSON object: {error}") from None
-        return rows
+        return _with_totals(_read(self.metrics_file))
 
-    def cut_metrics(self, num_rounds: int) -> list[dict[str, Any]]:
-        """Drops the lines after a round, which the checkpoint to resume from does not know, and returns the rest."""
-        rows = [row for row in self.read_metrics() if row["round"] <= num_rounds]
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        write_atomically(self.metrics_file, lambda file: file.write(text))
-        return rows
+    def append_agent_returns(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Appends lines to agents.jsonl; see `append_metrics`."""
+        _append(self.agent_returns_file, [{name: plain(row[name]) for name in AGENT_FIELDS} for row in rows])
+
+    def read_agent_returns(self) -> list[dict[str, Any]]:
+        """Reads agents.jsonl as `read_metrics` does; an empty list where agents were not recorded."""
+        return _read(self.agent_returns_file)
+
+    def cut(self, num_rounds: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Drops the lines after a round, which the checkpoint to resume from does not know.
+
+        Returns:
+            What is left of metrics.jsonl and of agents.jsonl.
+        """
+        metrics, agents = (
+            [row for row in rows if row["round"] <= num_rounds]
+            for rows in (self.read_metrics(), self.read_agent_returns())
+        )
+        for path, rows in ((self.metrics_file, metrics), (self.agent_returns_file, agents)):
+            if path.exists():
+                text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+                write_atomically(path, lambda file, text=text: file.write(text))
+        return metrics, agents
 
     # ------------------------------------------------------------ what a finished run leaves
 
@@ -237,6 +248,46 @@ class RunFolder:
             return []
         with self.agents_file.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
+
+
+def _append(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    size = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, size)
+        raise
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: not a JSON object: {error}") from None
+    return rows
+
+
+def _with_totals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fills in `uplink_bits_total` in lines that were written before the field existed.
+
+    A line's bits stand for every round since the line before: exact where each round was logged or all are alike.
+    """
+    last: dict[Any, tuple[int, int]] = {}
+    for row in rows:
+        if row.get("uplink_bits") is not None and row.get("uplink_bits_total") is None:
+            before, total = last.get(row.get("seed"), (0, 0))
+            row["uplink_bits_total"] = total + (row["round"] - before) * int(row["uplink_bits"])
+        if row.get("uplink_bits_total") is not None:
+            last[row.get("seed")] = (row["round"], row["uplink_bits_total"])
+    return rows
 
 
 def ordered(row: Mapping[str, Any]) -> dict[str, Any]:

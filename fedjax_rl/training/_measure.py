@@ -1,5 +1,6 @@
 """Evaluations of a run: its own agents after a round, all of them at the end, and agents it has never seen."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from ..core import EnvFamily, tree
 from ..envs import FleetFamily, physics_table
 from ._build import Experiment
 from ._evaluate import Evaluation, evaluate, models_of, spread
+from ._folder import plain
 
 
 MAX_FINAL_EPISODES = 20_000  # of all agents together, but at least one of each
@@ -147,6 +149,15 @@ def agent_rows(measured: Measured, family: EnvFamily, *, seed: int, split: str) 
         }
         for i, agent in enumerate(measured.agents)
     ]
+
+
+def agent_returns(row: Mapping[str, Any], measured: Measured) -> dict[str, Any]:
+    """A line of agents.jsonl: the mean return of each evaluated agent, and the counts of its line of metrics.jsonl."""
+    returns = measured.evaluation.returns
+    counts = {name: row[name] for name in ("seed", "round", "env_steps", "uplink_bits_total")}
+    # Seven digits, as in agents.csv.
+    means = plain(returns.mean(1).astype(np.float32))
+    return counts | {"episodes_each": returns.shape[1], "agents": measured.agents.tolist(), "return_mean": means}
 
 
 def _length(stacked: Any) -> int:

@@ -16,11 +16,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 _STYLES = ("-", "--", "-.", ":")
 _GREY = "#6b6b6b"
 
-Axis = Literal["round", "env_steps", "episodes"]
+Axis = Literal["round", "env_steps", "episodes", "uplink_bits_total"]
 _AXIS_NAMES = {
     "round": "communication round",
     "env_steps": "environment steps, all agents",
     "episodes": "episodes, all agents",
+    "uplink_bits_total": "uplink [bit], all agents",
 }
 
 
@@ -153,6 +154,69 @@ def plot_agents(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: s
             handle.set_sizes([22])
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     return _save(figure, path)
+
+
+_LEVELS = (0, 10, 50, 90, 100)
+_MAX_LINES = 20  # more lines of single agents would hide each other
+
+
+def plot_agent_curves(rows: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = "") -> Path:
+    """Draws how the returns of single agents spread and rise: quantiles over agents, and each of a few agents.
+
+    The agents of all seeds together are one population: what varies between seeds is part of the spread.
+
+    Args:
+        rows: the lines of agents.jsonl.
+        path: the picture.
+        title: above the picture.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    points: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        points[row["round"]].append(row)
+    if not points:
+        raise ValueError("no agent's returns were recorded; train with --evaluation.per-agent-every 1")
+    rounds = sorted(points)
+    quantiles = {r: np.percentile(np.concatenate([row["return_mean"] for row in points[r]]), _LEVELS) for r in rounds}
+    lowest, low, median, high, highest = np.array([quantiles[r] for r in rounds]).T
+    figure = _figure(7.2, 4.3)
+    axes = figure.subplots()
+    marker = "o" if len(rounds) <= 30 else None
+    axes.fill_between(rounds, lowest, highest, color=COLOURS[0], alpha=0.12, linewidth=0, label="all agents")
+    axes.fill_between(rounds, low, high, color=COLOURS[0], alpha=0.25, linewidth=0, label="10th to 90th percentile")
+    agents: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for r in rounds:
+        for row in points[r]:
+            for agent, value in zip(row["agents"], row["return_mean"], strict=True):
+                agents[row["seed"], agent][r] = value
+    if len(agents) <= _MAX_LINES:
+        for number, line in enumerate(agents.values()):
+            label = "one agent" if number == 0 else None
+            axes.plot(list(line), list(line.values()), color=_GREY, linewidth=0.7, alpha=0.7, label=label)
+    axes.plot(rounds, lowest, "--", color=COLOURS[1], linewidth=1.3, label="worst agent")
+    axes.plot(rounds, median, color=COLOURS[0], linewidth=2.0, marker=marker, markersize=3.5, label="median agent")
+    axes.set_xlabel(_AXIS_NAMES["round"])
+    axes.set_ylabel("mean return of an agent")
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.margins(x=0.02)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _tidy(axes)
+    axes.legend(frameon=False, fontsize=9, loc="best")
+    figure.supxlabel(_who_played(rows), fontsize=8, color=_GREY)
+    return _save(figure, path)
+
+
+def _who_played(rows: Sequence[Mapping[str, Any]]) -> str:
+    num_seeds, most = len({row["seed"] for row in rows}), max(len(row["agents"]) for row in rows)
+    each = sorted({row["episodes_each"] for row in rows})
+    episodes = f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
+    seeds = f" in each of {num_seeds} seeds" if num_seeds > 1 else ""
+    return (
+        f"{most} evaluated agents{seeds}; an agent's return is the mean of {episodes} "
+        f"episode{'' if episodes == '1' else 's'}, whose chance is part of the spread"
+    )
 
 
 _NOT_PHYSICS = ("seed", "split", "agent", "label", "episodes", "return_mean", "return_std", "length_mean")

@@ -12,7 +12,7 @@ from ..core import compile_rounds, init_seeds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
 from ._folder import RunFolder, ordered, plain
-from ._measure import Evaluator
+from ._measure import Evaluator, agent_returns
 from ._progress import Reporter
 from ._stop import GracefulStop
 
@@ -39,10 +39,12 @@ class Session:
         self.experiment, self.config, self.folder = experiment, experiment.config, folder
         self.evaluator = Evaluator(experiment)
         self.history: list[Row] = []
+        self.agent_returns: list[Row] = []  # the lines of agents.jsonl
         self.rounds, self.seconds, self.compile_seconds = 0, 0.0, 0.0
         # Python integers: ten thousand agents overflow 32 bits within minutes.
         self.env_steps = [0] * self.config.num_seeds
         self.episodes = [0] * self.config.num_seeds
+        self.uplink_bits = [0] * self.config.num_seeds
         self.first_chunk, self.later_chunks = _Speed(), _Speed()
         self._on_round = on_round
         self._checkpoints = None
@@ -58,7 +60,7 @@ class Session:
     # ------------------------------------------------------------ checkpoints
 
     def restore(self) -> None:
-        """Goes back to the last checkpoint, and cuts metrics.jsonl to it.
+        """Goes back to the last checkpoint, and cuts metrics.jsonl and agents.jsonl to it.
 
         Raises:
             ValueError: the checkpoint cannot be read, or is of another configuration, or beyond the last round.
@@ -69,7 +71,7 @@ class Session:
             raise ValueError(f"num_rounds is {self.config.num_rounds}, but the run has already done {latest}")
         self.folder.write_config(self.config)  # it may have been given more rounds
         if latest is None:  # stopped before anything was saved: start again
-            self.folder.cut_metrics(0)
+            self.folder.cut(0)
             return
         counters = self._checkpoints.counters()
         like = layout(self.state)
@@ -77,13 +79,21 @@ class Session:
         self.state = self._checkpoints.restore(like)
         self.rounds, self.seconds = latest, float(counters["seconds"])
         self.env_steps, self.episodes = list(counters["env_steps"]), list(counters["episodes"])
-        self.history = self.folder.cut_metrics(latest)
+        self.history, self.agent_returns = self.folder.cut(latest)
+        totals = {row["seed"]: row["uplink_bits_total"] for row in self.history}
+        by_history = [totals.get(self.config.seed + seed, 0) for seed in range(self.config.num_seeds)]
+        self.uplink_bits = list(counters.get("uplink_bits", by_history))  # an old checkpoint does not know it
 
     def save(self) -> None:
         """Writes a checkpoint. The metrics up to here are on the disk already, so they never lag behind it."""
         if self._checkpoints is None or self.rounds == 0:
             return
-        counters = {"seconds": self.seconds, "env_steps": self.env_steps, "episodes": self.episodes}
+        counters = {
+            "seconds": self.seconds,
+            "env_steps": self.env_steps,
+            "episodes": self.episodes,
+            "uplink_bits": self.uplink_bits,
+        }
         self._checkpoints.save(self.rounds, self.state, counters)
         self._last_checkpoint = time.perf_counter()
 
@@ -109,9 +119,10 @@ class Session:
         reporter.begin(self.rounds, sum(self.env_steps))
         while self.rounds < self.config.num_rounds and not stop.requested:
             rows = self._chunk(advance)
+            agents: list[Row] = []
             if self._every(self.config.evaluation.every) or self.rounds == self.config.num_rounds:
-                self._evaluate(rows)
-            if self._log(rows):
+                agents = self._evaluate(rows)
+            if self._log(rows, agents):
                 stop.requested = True
             if self._every(self.config.checkpoint.every_rounds) or self._overdue():
                 self.save()
@@ -141,19 +152,30 @@ class Session:
         values = {name: column[seed, i] for name, column in columns.items()}
         self.env_steps[seed] += int(values.pop("env_steps", 0))
         self.episodes[seed] += int(values.pop("episodes", 0))
-        counts = {"env_steps": self.env_steps[seed], "episodes": self.episodes[seed]}
+        self.uplink_bits[seed] += int(values.get("uplink_bits", 0))
+        counts = {
+            "env_steps": self.env_steps[seed],
+            "episodes": self.episodes[seed],
+            "uplink_bits_total": self.uplink_bits[seed],
+        }
         return plain({"seed": self.config.seed + seed, "round": self.rounds + i + 1, **counts, **values})
 
-    def _evaluate(self, rows: list[Row]) -> None:
-        """Adds an evaluation to the rows of the last round."""
-        thresholds = self.config.evaluation.success
+    def _evaluate(self, rows: list[Row]) -> list[Row]:
+        """Adds an evaluation to the rows of the last round, and returns its lines of agents.jsonl if it has any."""
+        settings, agents = self.config.evaluation, []
+        thresholds, every = settings.success, settings.per_agent_every
+        kept = every > 0 and (self._every(settings.every * every) or self.rounds == self.config.num_rounds)
         for seed, row in enumerate(rows[-self.config.num_seeds :]):
-            found = self.evaluator.after_round(self.state, seed, self.rounds).evaluation.summary(thresholds)
+            measured = self.evaluator.after_round(self.state, seed, self.rounds)
+            found = measured.evaluation.summary(thresholds)
             names = ("return_mean", "return_std", "return_min", "return_worst_decile", "return_p10", "return_p90")
             row |= {name: found[name] for name in names}
             row["success_rate"] = found[f"success_rate_{thresholds[-1]:g}"] if thresholds else None
+            if kept:
+                agents.append(agent_returns(row, measured))
+        return agents
 
-    def _log(self, rows: list[Row]) -> bool:
+    def _log(self, rows: list[Row], agents: list[Row]) -> bool:
         """Writes the rows that are wanted; returns whether somebody who read them wants to stop."""
         now = time.perf_counter()
         passed, self._clock = now - self._clock, now
@@ -165,19 +187,22 @@ class Session:
                 logged.append(ordered(row))
         self.seconds += passed
         self.history += logged
+        self.agent_returns += agents
         if self.folder is not None:
-            self._write(self.folder, logged)
+            self._write(self.folder, logged, agents)
         stops = [self._on_round(row) for row in logged] if self._on_round else []  # everybody hears every row
         return any(stops)
 
-    def _write(self, folder: RunFolder, rows: list[Row]) -> None:
+    def _write(self, folder: RunFolder, rows: list[Row], agents: list[Row]) -> None:
         try:
+            if agents:
+                folder.append_agent_returns(agents)
             folder.append_metrics(rows)
         except OSError as error:
             saved = self._checkpoints.latest if self._checkpoints is not None else None
             kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
             raise OSError(
-                f"could not write {folder.metrics_file}: {error.strerror or error}; {kept}. Make room, then: "
+                f"could not write to {folder.path}: {error.strerror or error}; {kept}. Make room, then: "
                 f"fedjax-rl resume {folder.path}"
             ) from error
 

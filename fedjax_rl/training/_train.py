@@ -17,7 +17,7 @@ from ._config import ExperimentConfig
 from ._export import save_policy
 from ._folder import RunFolder, plain
 from ._measure import Measured, agent_rows
-from ._plots import plot_agents, plot_returns
+from ._plots import plot_agent_curves, plot_agents, plot_returns
 from ._progress import Reporter
 from ._session import OnRound, Row, Session
 from ._stop import GracefulStop
@@ -38,6 +38,7 @@ class Result:
         folder: the run folder, or None.
         interrupted: whether the run was stopped before its last round.
         per_agent_models: whether every agent has a model of its own.
+        agent_returns: the lines of agents.jsonl; empty without `evaluation.per_agent_every`.
     """
 
     config: ExperimentConfig
@@ -49,6 +50,7 @@ class Result:
     folder: Path | None
     interrupted: bool
     per_agent_models: bool
+    agent_returns: list[Row] = dataclasses.field(default_factory=list)
 
     def values(self, field: str, seed: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rounds and the values of a field of the history, where it has one.
@@ -193,7 +195,10 @@ def _finish(session: Session, reporter: Reporter) -> Result:
             reporter.say(f"written to {folder.path}")
     own = experiment.round.per_agent_models
     path = None if folder is None else folder.path
-    return Result(config, experiment.policy, params, session.history, summary, agents, path, interrupted, own)
+    return Result(
+        config, experiment.policy, params, session.history, summary, agents, path, interrupted, own,
+        session.agent_returns,
+    )  # fmt: skip
 
 
 def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Measured]) -> dict[str, Any]:
@@ -235,4 +240,6 @@ def _write(
     if any(row.get("return_mean", row.get("train_return_mean")) is not None for row in session.history):
         plot_returns([(config.name, session.history)], folder.returns_plot, title=label)
     plot_agents(agents, folder.agents_plot, title=f"{label}, after round {session.rounds}")
+    if session.agent_returns:
+        plot_agent_curves(session.agent_returns, folder.agent_curves_plot, title=label)
     folder.write_summary(summary)  # last: it says that the run is complete

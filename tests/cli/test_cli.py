@@ -14,6 +14,7 @@ from fedjax_rl import registry
 from fedjax_rl.cli import main
 from fedjax_rl.training import RunFolder, preset_names
 from tests.training.examples import TINY
+from tests.training.runs import curves, write_run
 
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_help_is_shown_and_names_every_command(capsys: pytest.CaptureFixture[str
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("train", "resume", "evaluate", "plot", "list", "examples:"))
+    assert all(name in text for name in ("train", "resume", "evaluate", "plot", "compare", "list", "examples:"))
 
 
 def test_the_help_of_train_lists_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,8 +123,38 @@ def test_plot_writes_pictures(run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert main(["plot", str(run)]) == 0
     assert capsys.readouterr().out.split() == [str(picture) for picture in pictures]
     together = tmp_path / "both.png"
-    assert main(["plot", str(run), str(run), "--out", str(together), "--x", "env_steps"]) == 0
+    for x in ("env_steps", "uplink_bits"):
+        assert main(["plot", str(run), str(run), "--out", str(together), "--x", x]) == 0
     assert all(picture.read_bytes()[:4] == b"\x89PNG" for picture in [*pictures, together])
+
+
+def test_plot_draws_the_agents_where_they_were_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", curves(2, 100.0))
+    counts = {"seed": 0, "env_steps": 1, "uplink_bits_total": 1, "episodes_each": 1}
+    rows = [counts | {"round": r, "agents": [0, 1], "return_mean": [r, 2.0 * r]} for r in (2, 4)]
+    RunFolder(run).append_agent_returns(rows)
+    assert main(["plot", str(run)]) == 0
+    assert capsys.readouterr().out.split() == [str(run / "returns.png"), str(run / "agents_curves.png")]
+    assert (run / "agents_curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_compare_prints_tables_or_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(write_run(tmp_path / name, curves(3, top))) for name, top in (("a", 100.0), ("b", 250.0))]
+    out = tmp_path / "both.png"
+    assert main(["compare", *runs, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert all(part in text for part in ("│ a ", "│ b ", "paired", "≥ 195 for the first time", "note: fewer than 10"))
+    assert text.splitlines()[-1] == str(out)
+    assert out.read_bytes()[:4] == b"\x89PNG"
+    flags = ["--label", "left", "--label", "right", "--threshold", "50", "--for-good"]
+    assert main(["compare", *runs, "--out", str(out), *flags]) == 0
+    text = capsys.readouterr().out
+    assert all(part in text for part in ("│ left ", "│ right ", "≥ 50 for good"))
+    assert "≥ 195" not in text
+    assert main(["compare", *runs, "--out", str(out), *flags, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+    assert [run["label"] for run in report["runs"]] == ["left", "right"]
+    assert report["picture"] == str(out)
 
 
 # ---------------------------------------------------------------- using it wrongly
@@ -152,6 +183,10 @@ def test_plot_writes_pictures(run: Path, tmp_path: Path, capsys: pytest.CaptureF
         (["evaluate", "{run}", "--episodes", "0"], ["num_episodes must be at least 1"]),
         (["evaluate", "nowhere"], ["there is no folder nowhere"]),
         (["plot", "{full}"], ["holds no run"]),
+        (["compare", "{run}"], ["at least two runs, got 1", "plot"]),
+        (["compare", "{run}", "{full}"], ["full holds no run"]),
+        (["compare", "{run}", "nowhere"], ["there is no folder nowhere"]),
+        (["compare", "{run}", "{run}", "--label", "a"], ["labels must be 2 different texts"]),
     ],
 )
 def test_bad_input_is_one_message_and_code_2(

@@ -90,8 +90,48 @@ def test_metrics_are_cut_to_a_round(tmp_path: Path) -> None:
     folder = RunFolder.create(tmp_path, CONFIG)
     folder.append_metrics(rows(1, 2))
     folder.append_metrics(rows(3, 4))
-    assert [row["round"] for row in folder.cut_metrics(3)] == [1, 2, 3]
+    assert [row["round"] for row in folder.cut(3)[0]] == [1, 2, 3]
     assert [row["round"] for row in folder.read_metrics()] == [1, 2, 3]
+
+
+def agent_rows(*rounds: int) -> list[dict]:
+    row = {"seed": 0, "env_steps": 9, "uplink_bits_total": 8, "episodes_each": 2, "agents": [0, 3]}
+    return [row | {"round": r, "return_mean": [1.5, np.float32(0.1)]} for r in rounds]
+
+
+def test_returns_of_agents_are_cut_with_the_metrics(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path, CONFIG)
+    assert folder.read_agent_returns() == []
+    assert folder.cut(5) == ([], [])
+    assert not folder.agent_returns_file.exists()
+    folder.append_metrics(rows(1, 2, 3))
+    folder.append_agent_returns(agent_rows(2))
+    folder.append_agent_returns(agent_rows(3))
+    assert folder.read_agent_returns()[0]["return_mean"] == [1.5, 0.1]
+    with folder.agent_returns_file.open("a") as file:
+        file.write('{"seed": 0, "rou')
+    metrics, agents = folder.cut(2)
+    assert ([row["round"] for row in metrics], [row["round"] for row in agents]) == ([1, 2], [2])
+    assert folder.read_agent_returns() == agents
+    folder.agent_returns_file.write_text("nonsense\n")
+    with pytest.raises(ValueError, match=r"agents\.jsonl, line 1"):
+        folder.read_agent_returns()
+    RunFolder.create(tmp_path, CONFIG, overwrite=True)
+    assert not folder.agent_returns_file.exists()
+
+
+def test_totals_are_filled_in_where_a_run_is_older_than_them(tmp_path: Path) -> None:
+    """Each line's bits stand for the rounds since the line before; a total that was counted is left alone."""
+    folder = RunFolder.create(tmp_path, CONFIG)
+    lines = [
+        {"seed": 0, "round": 2, "uplink_bits": 10.0},
+        {"seed": 1, "round": 2, "uplink_bits": 100.0},
+        {"seed": 0, "round": 5, "uplink_bits": 20.0},
+        {"seed": 1, "round": 5, "uplink_bits": 100.0, "uplink_bits_total": 777},
+        {"seed": 1, "round": 6, "uplink_bits": 3.0},
+    ]
+    folder.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [row["uplink_bits_total"] for row in folder.read_metrics()] == [20, 200, 80, 777, 780]
 
 
 def test_a_torn_last_line_is_left_out_and_other_damage_is_told(tmp_path: Path) -> None:
@@ -100,7 +140,7 @@ def test_a_torn_last_line_is_left_out_and_other_damage_is_told(tmp_path: Path) -
     with folder.metrics_file.open("a") as file:
         file.write('{"round": 3, "dri')
     assert [row["round"] for row in folder.read_metrics()] == [1, 2]
-    assert len(folder.cut_metrics(9)) == 2
+    assert len(folder.cut(9)[0]) == 2
     folder.append_metrics(rows(3))  # goes on in a line of its own
     assert [row["round"] for row in folder.read_metrics()] == [1, 2, 3]
     folder.metrics_file.write_text('{"round": 1}\nnonsense\n{"round": 2}\n')

@@ -73,6 +73,7 @@ def test_metrics_have_every_field_of_every_round(run: Result) -> None:
     for row in rows:
         assert row["nonfinite_messages"] == 0
         assert row["uplink_bits"] == row["downlink_bits"] == 5 * 32 * (4 * 8 + 8 + 8 * 2 + 2 + 8 + 1)
+        assert row["uplink_bits_total"] == row["round"] * row["uplink_bits"]
         assert 0 < row["entropy"] <= math.log(2)
         assert row["train_return_mean"] is None or 1 <= row["train_return_mean"] <= 40
         if row["return_mean"] is not None:

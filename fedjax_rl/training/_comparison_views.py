@@ -1,0 +1,145 @@
+"""A comparison to look at: its tables and its picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from ._comparison import PRICES, Comparison, Run
+from ._plots import _AXIS_NAMES, _GREY, _STYLES, COLOURS, _figure, _save, _tidy, curve
+from ._progress import amount
+
+
+_MARKERS = "o^sDvPX*"  # not as many as colours, so that the two repeat together only late
+_FAR_APART = 8.0  # prices that differ by more are drawn on a logarithmic axis
+
+
+def comparison_tables(comparison: Comparison, *, for_good: bool = False) -> list[Table]:
+    """The last returns, and for each threshold what it took to reach it.
+
+    Args:
+        comparison: what to show.
+        for_good: whether a threshold is reached when no later evaluation falls below it.
+    """
+    report = comparison.report
+    tables = [_last_returns(report)]
+    tables += [_threshold(report, f"{threshold:g}", for_good) for threshold in report["thresholds"]]
+    return tables
+
+
+def _last_returns(report: Mapping[str, Any]) -> Table:
+    percent = f"{100 * report['confidence']:g} %"
+    table = _table(f"Return in {report['returns_from']}, with {percent} intervals over seeds")
+    table.add_column("run", overflow="fold")
+    for name in ("seeds", "mean", "interquartile mean", "worst decile", "minus the first"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in report["runs"]:
+        returns, difference = run["return"], run["difference"]
+        shown = ""
+        if difference is not None:
+            shown = f"{_interval(difference, '+')}\n{'paired' if difference['paired'] else 'unpaired'}"
+        table.add_row(
+            escape(run["label"]),
+            str(len(run["seeds"])),
+            *(escape(_interval(returns[name])) for name in ("mean", "interquartile_mean", "worst_decile")),
+            escape(shown),
+        )
+    return table
+
+
+def _threshold(report: Mapping[str, Any], threshold: str, for_good: bool) -> Table:
+    when = "for good" if for_good else "for the first time"
+    table = _table(f"Mean return of the agents ≥ {threshold} {when}: median (25 %, 75 %) over seeds; ∞: never")
+    table.add_column("run", overflow="fold")
+    for name in ("seeds that did", "rounds", "env steps, all agents", "uplink [bit], all agents"):
+        table.add_column(escape(name), justify="right", no_wrap=True)
+    for run in report["runs"]:
+        found = run["thresholds"][threshold]["for_good" if for_good else "first"]
+        share, count = found["share"], len(run["seeds"])
+        seeds = f"{found['reached']}/{count} [{100 * share['low']:.0f}, {100 * share['high']:.0f} %]"
+        prices = (_quantiles(found[price]["quantiles"], price) for price in PRICES)
+        table.add_row(escape(run["label"]), escape(seeds), *prices)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold")
+
+
+def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:{sign}.1f}"
+    return f"{estimate['value']:{sign}.1f} [{estimate['low']:.1f}, {estimate['high']:.1f}]"
+
+
+def _quantiles(quantiles: Mapping[str, Mapping[str, Any]], price: str) -> str:
+    def shown(value: float | None) -> str:
+        return "∞" if value is None else f"{value:.0f}" if price == "round" or value < 1000 else amount(value)
+
+    low, median, high = (shown(quantiles[level]["value"]) for level in ("0.25", "0.5", "0.75"))
+    return "∞" if low == "∞" else f"{median} ({low}, {high})"
+
+
+def plot_comparison(runs: Sequence[Run], path: str | Path, thresholds: Sequence[float] = ()) -> Path:
+    """Draws the return of every run against rounds, environment steps and uplink, side by side.
+
+    Args:
+        runs: the runs.
+        path: the picture, a PNG, SVG or PDF file.
+        thresholds: levels to mark, where the curves come near them.
+    """
+    from matplotlib.ticker import EngFormatter
+
+    figure = _figure(11.0, 4.1)
+    panels = figure.subplots(1, len(PRICES), sharey=True)
+    for axes, price in zip(panels, PRICES, strict=True):
+        ends = []
+        for number, run in enumerate(runs):
+            line = curve(run.history, "return_mean", price)  # pyright: ignore[reportArgumentType]
+            assert line is not None  # `compare` has refused runs without evaluations
+            if line.x[-1] == 0:  # nothing was sent
+                continue
+            ends.append(line.x[-1])
+            colour, marker = COLOURS[number % len(COLOURS)], _MARKERS[number % len(_MARKERS)]
+            every = max(1, len(line.x) // 10)
+            style = _STYLES[number // len(COLOURS) % len(_STYLES)]
+            axes.plot(line.x, line.mean, style, color=colour, linewidth=1.7, marker=marker, markersize=4,
+                      markevery=every, label=run.label)  # fmt: skip
+            if len(run.evaluations) > 1:  # episodes of a single seed would be a band of another meaning
+                axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+        axes.set_xlabel(_AXIS_NAMES[price])
+        _tidy(axes)
+        axes.margins(x=0.02)
+        if ends and max(ends) > _FAR_APART * min(ends):
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
+            axes.xaxis.get_major_locator().set_params(nbins=6, integer=True)
+        if price != "round":
+            axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    _mark_thresholds(panels, thresholds)
+    panels[0].set_ylabel("mean return of the agents")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(runs), 4), frameon=False, fontsize=9)
+    figure.supxlabel(_meaning(runs), fontsize=8, color=_GREY)
+    return _save(figure, path)
+
+
+def _mark_thresholds(panels: Sequence[Any], thresholds: Sequence[float]) -> None:
+    low, high = panels[0].get_ylim()
+    for axes in panels:
+        for threshold in thresholds:
+            if low <= threshold <= high:
+                axes.axhline(threshold, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+
+
+def _meaning(runs: Sequence[Run]) -> str:
+    numbers = sorted({len(run.evaluations) for run in runs})
+    several = [str(number) for number in numbers if number > 1]
+    said = "a single seed each, without an interval"
+    if several:
+        said = f"mean and 95 % bootstrap interval over {' or '.join(several)} seeds"
+        said += " (a single seed has none)" if numbers[0] == 1 else ""
+    return said + "; thin dashes: thresholds"
