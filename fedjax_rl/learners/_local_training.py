@@ -76,6 +76,9 @@ class LocalTraining(Learner):
     weight: str = static()
     optimizer_state: str = static()
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.objective.check(env, physics)
+
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
         params = self.objective.init(key, env)
         at_server = self.upload == "gradient" or self.optimizer_state == "average"
@@ -152,7 +155,7 @@ class LocalTraining(Learner):
         else:
             params = tree.add(shared.params, message.params)
             if self.optimizer_state == "average":
-                optimizer = _moved(optimizer, message.optimizer)
+                optimizer = _moved(optimizer, message.optimizer, self.num_steps)
         corrections = [
             c.merge(own, extra, received)
             for c, own, extra in zip(self.corrections, shared.corrections, message.corrections, strict=True)
@@ -161,6 +164,11 @@ class LocalTraining(Learner):
 
     def policy(self, shared: Shared, local: Local) -> PyTree:
         return shared.params
+
+    @property
+    def num_steps(self) -> int:
+        """Gradient steps of a whole round of an agent."""
+        return self.num_local_steps * self.num_epochs * self.num_minibatches
 
     # ------------------------------------------------------------ parts
 
@@ -251,26 +259,26 @@ def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
     rows = jax.tree.leaves(batch)[0].shape[0]
     if rows >= 128:
         return 1
-    width = max(x.shape[-1] for x in jax.tree.leaves(params) if x.ndim)
+    width = max((x.shape[-1] for x in jax.tree.leaves(params) if x.ndim), default=1)
     return max(1, int(1.5e6 / (4 * rows * width)))
 
 
 def _difference(new: PyTree, old: PyTree) -> PyTree:
-    """new - old as floating numbers (a step counter too), so that it can be averaged."""
+    """new - old of the moments. Step counters do not travel: everybody knows how many steps a round has."""
 
-    def subtract(x: jax.Array, y: jax.Array) -> jax.Array:
-        return x - y if jnp.issubdtype(x.dtype, jnp.inexact) else (x - y).astype(jnp.float32)
+    def subtract(x: jax.Array, y: jax.Array) -> jax.Array | None:
+        return x - y if jnp.issubdtype(x.dtype, jnp.inexact) else None
 
     return jax.tree.map(subtract, new, old)
 
 
-def _moved(old: PyTree, difference: PyTree) -> PyTree:
-    """old + difference, counters rounded."""
+def _moved(old: PyTree, difference: PyTree, num_steps: int) -> PyTree:
+    """old + difference; counters count the steps of a whole round."""
 
-    def move(x: jax.Array, d: jax.Array) -> jax.Array:
-        return x + d if jnp.issubdtype(x.dtype, jnp.inexact) else x + jnp.round(d).astype(x.dtype)
+    def move(d: jax.Array | None, x: jax.Array) -> jax.Array:
+        return x + jnp.asarray(num_steps, x.dtype) if d is None else x + d
 
-    return jax.tree.map(move, old, difference)
+    return jax.tree.map(move, difference, old, is_leaf=lambda d: d is None)
 
 
 def local_training(
@@ -317,6 +325,8 @@ def local_training(
     check_choice("upload", upload, ("delta", "gradient"))
     check_choice("weight", weight, ("samples", "uniform"))
     check_choice("optimizer_state", optimizer_state, ("reset", "keep", "average"))
+    if not isinstance(corrections, tuple | list):
+        raise ValueError(f"corrections must be a tuple of corrections, got {corrections!r}; write (correction,)")
     for i, c in enumerate(corrections):
         if not isinstance(c, Correction):
             raise ValueError(f"corrections[{i}] must be a Correction, got {c!r}; for example proximal(0.1)")

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from ..core import check_range, component, static
+from ..core import check_flag, check_range, component, static
 from ..policies import Policy
 from ..rl import approximate_kl, clipped_surrogate_loss, entropy_bonus, value_loss
 from ._objective import Collected, Objective
@@ -84,5 +84,6 @@ def ppo(
     check_range("clip", clip, 0, open_low=True)
     check_range("value_cost", value_cost, 0)
     check_range("entropy_cost", entropy_cost, 0)
+    check_flag("normalize_advantages", normalize_advantages)
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation)
-    return PPO(playing, discount, gae_lambda, clip, value_cost, entropy_cost, bool(normalize_advantages))
+    return PPO(playing, discount, gae_lambda, clip, value_cost, entropy_cost, normalize_advantages)

@@ -99,6 +99,11 @@ def reinforce(
     check_choice("returns", returns, ("to_go", "total"))
     check_choice("baseline", baseline, ("none", "average", "value"))
     check_choice("normalize_by", normalize_by, ("steps", "episodes"))
+    if returns == "total" and episodes != "fresh":
+        raise ValueError(
+            f"episodes must be 'fresh' with returns='total', got {episodes!r}: a rollout that goes on does not "
+            "know where its first episodes began; use returns='to_go'"
+        )
     check_range("value_cost", value_cost, 0)
     check_range("entropy_cost", entropy_cost, 0)
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation=False)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import check, check_choice, check_count, check_range
+from ..core import check_choice, check_count, check_flag, check_range
 from ._distributions import Categorical, DiagonalGaussian, Distribution, SquashedGaussian
 from ._mlp import ACTIVATIONS
 from ._networks import ActorCritic
@@ -23,6 +23,10 @@ _KINDS = ("categorical", "gaussian", "squashed_gaussian")
 
 class Policy(abc.ABC):
     """What an agent acts with: structure only, hashable and compared by value; the parameters are an argument."""
+
+    def check(self, env: Any) -> None:
+        """Raises `ValueError` where it does not fit the spaces of an environment."""
+        del env
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> PyTree:
@@ -64,6 +68,18 @@ class MLPPolicy(Policy):
     high: tuple[float, ...] = ()
     fast_gradient: bool = True
     initialization: str = "orthogonal"
+
+    def check(self, env: Any) -> None:
+        space = env.action_space()
+        num_actions = getattr(space, "n", None)
+        found = (_shape(env.observation_space()), "categorical" if num_actions is not None else "box")
+        wanted = ((self.observation_size,), "categorical" if self.distribution == "categorical" else "box")
+        size = int(num_actions) if num_actions is not None else math.prod(_shape(space))
+        if (*found, size) != (*wanted, self.action_size):
+            raise ValueError(
+                f"policy must fit {env.name}: observations of shape {found[0]} and {_actions(found[1], size)}; got one "
+                f"for shape {wanted[0]} and {_actions(wanted[1], self.action_size)}: build it for this family's env"
+            )
 
     def init(self, key: jax.Array) -> PyTree:
         """Draws `{"params": {"trunk_0": {"kernel", "bias"}, ..., "actor": {...}, "critic": {...}, "log_std": ...}}`.
@@ -200,6 +216,10 @@ def policy_from_architecture(architecture: Mapping[str, Any]) -> MLPPolicy:
     return _validated(fields)
 
 
+def _actions(kind: str, size: int) -> str:
+    return f"{size} discrete actions" if kind == "categorical" else f"an action box of {size} dimensions"
+
+
 def _shape(space: Any) -> tuple[int, ...]:
     """Of a space's elements; a space without one, such as a dictionary, is not flat either."""
     shape = getattr(space, "shape", None)
@@ -228,7 +248,7 @@ def _validated(fields: Mapping[str, Any]) -> MLPPolicy:
     check_choice("initialization", policy.initialization, ("orthogonal", "uniform"))
     check_range("initial_log_std", policy.initial_log_std, -20, 20, remedy="exp of it is a standard deviation")
     for name in ("shared_trunk", "fast_gradient"):
-        check(name, getattr(policy, name), lambda v: isinstance(v, bool), "must be True or False")
+        check_flag(name, getattr(policy, name))
     if policy.distribution == "squashed_gaussian":
         sizes = {len(policy.low), len(policy.high)}
         if sizes != {policy.action_size} or not all(
