@@ -10,11 +10,9 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fedjax_rl.core import compiler_options
+
 from ._setting import Setting
-
-
-# What the library compiles its rounds with, so that products and baselines get the same wide vectors.
-_COMPILER_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
 
 
 class Work(NamedTuple):
@@ -29,7 +27,7 @@ class Work(NamedTuple):
 
 def compiled(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], float]:
     """Compiles a function for arguments like these; returns it and the seconds that took."""
-    options = _COMPILER_OPTIONS if jax.default_backend() == "cpu" else None
+    options = compiler_options(jax.default_backend())
     begin = time.perf_counter()
     advance = jax.jit(f, donate_argnums=donate, compiler_options=options).lower(*args).compile()
     return advance, time.perf_counter() - begin

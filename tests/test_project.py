@@ -9,6 +9,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -112,3 +115,14 @@ def test_code_is_of_readable_size(file: str) -> None:
         if isinstance(node, ast.FunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= 80, f"{file}:{node.lineno} {node.name} has {length} lines"
+
+
+def test_the_worked_example_of_contributing_is_a_good_aggregator() -> None:
+    code = (ROOT / "CONTRIBUTING.md").read_text().split("```python\n")[1].split("```")[0]
+    space: dict = {"__package__": "fedjax_rl.aggregators", "__name__": "fedjax_rl.aggregators._geometric_median"}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), space)
+    rule = space["geometric_median"](100)
+    rows = jnp.asarray([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0], [1.0, 1.0], [1.0, 1.0]])
+    for scale in (1.0, 1e30):
+        _, found = rule.apply(jax.random.key(0), (), {"x": scale * rows}, jnp.ones(5))
+        np.testing.assert_allclose(found["x"], [scale, scale], rtol=1e-3)  # two of five lie there: a vertex minimum

@@ -18,8 +18,9 @@ class TrimmedMean(Aggregator):
     def apply(self, key: jax.Array, state: Any, stack: Any, weight: jax.Array) -> tuple[Any, Any]:
         present = weight > 0
         num = jnp.sum(present)
-        # The slack keeps 0.29 x 100 from being rounded down to 28.
-        cut = jnp.floor(self.trim * num + 1e-4).astype(num.dtype)
+        # The slack of some rounding errors keeps 0.29 x 100 from being rounded down to 28.
+        exact = jnp.asarray(self.trim * num, jnp.result_type(float))
+        cut = jnp.floor(exact * (1 + 4 * jnp.finfo(exact.dtype).eps)).astype(num.dtype)
         cut = jnp.clip(cut, 0, jnp.maximum((num - 1) // 2, 0))
 
         return state, jax.tree.map(lambda x: mean_of_ranks(sorted_present(x, present), cut, num - cut), stack)

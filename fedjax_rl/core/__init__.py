@@ -7,6 +7,7 @@ from ._agent_map import few_agents_at_a_time as few_agents_at_a_time
 from ._component import check as check
 from ._component import check_choice as check_choice
 from ._component import check_count as check_count
+from ._component import check_flag as check_flag
 from ._component import check_range as check_range
 from ._component import component as component
 from ._component import is_concrete as is_concrete
@@ -41,6 +42,7 @@ from ._round import Round as Round
 from ._round import RoundState as RoundState
 from ._round import make_round as make_round
 from ._run import compile_rounds as compile_rounds
+from ._run import compiler_options as compiler_options
 from ._run import init_seeds as init_seeds
 from ._run import make_mesh as make_mesh
 from ._run import run as run

@@ -74,10 +74,17 @@ def check_range(
     left, right = ("(" if open_low or low == -math.inf else "["), (")" if open_high or high == math.inf else "]")
 
     def inside(v: Any) -> bool:
+        if isinstance(v, str | bool):
+            return False
         v = float(v)
         return (v > low if open_low else v >= low) and (v < high if open_high else v <= high)
 
     check(name, value, inside, f"must lie in {left}{low:g}, {high:g}{right}", remedy)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises unless the value is True or False; the text "false" is neither."""
+    check(name, value, lambda v: isinstance(v, bool), "must be True or False")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -147,6 +147,10 @@ class EnvFamily(abc.ABC):
 class Learner(abc.ABC):
     """Owns what a message means: `update` makes it, `merge` consumes it."""
 
+    def check(self, env: Any, physics: Physics) -> None:
+        """Raises `ValueError` where it cannot play this environment; `physics` of one agent, shapes only."""
+        del env, physics
+
     @property
     def personal(self) -> bool:
         """Whether `policy` depends on `local`."""
@@ -292,6 +296,7 @@ class NodeState(NamedTuple):
     shared: Shared
     aggregator: PyTree
     decoders: tuple[PyTree, ...]  # the receiver's side of each transform
+    refused: jax.Array  # i32[] merges so far that would have made something non-finite
 
 
 class Node(NamedTuple):
@@ -313,6 +318,11 @@ class Topology(abc.ABC):
     @property
     def per_agent_models(self) -> bool:
         """Whether agents are evaluated with different models."""
+        return False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is sent at all: agents meet nobody, and no bits are counted."""
         return False
 
     @property

@@ -83,7 +83,9 @@ class Round:
     # ------------------------------------------------------------ the three functions
 
     def init(self, key: jax.Array) -> RoundState:
-        """The state before the first round."""
+        """The state before the first round; `key` is a typed key, `jax.random.key(seed)`."""
+        if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+            raise ValueError(f"key must be a typed random key, got {key!r}; write jax.random.key(0)")
         return _first_state(self, key)
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
@@ -129,6 +131,7 @@ class Round:
             who,
         )
         reduced = {name: reports.reduce(value) for name, value in metrics.items()}
+        reduced["nonfinite_merges"] = _refused(places) - _refused(state.places)
         return self._pin(tree.strong(new)), {**reduced, "virtual_time": cohort.time}
 
     def policies(self, state: RoundState, index: jax.Array) -> PyTree:
@@ -212,8 +215,11 @@ class Round:
         if self.aggregator.linear:
             aggregator_state, message = self.aggregator.finish(k_aggregate, aggregator_state, total)
         shared = self.learner.merge(k_merge, self.env, state.shared, message, received)
-        new = NodeState(shared, aggregator_state, tuple(decoders))
-        return tree.where(received.count > 0, new, state)
+        new = NodeState(shared, aggregator_state, tuple(decoders), state.refused)
+        # Finite messages may still overflow in their sum or in the server's step.
+        finite = tree.all_finite(new)
+        kept = tree.where((received.count > 0) & finite, new, state)
+        return kept._replace(refused=state.refused + ((received.count > 0) & ~finite))
 
 
 @jax.jit  # op by op it would take three times as long; transforms see through it
@@ -237,7 +243,7 @@ def _first_state(round_: Round, key: jax.Array) -> RoundState:
     memory = tuple(
         jax.vmap(t.init_agent, (0, None))(agents, zero) for t, zero in zip(round_.transforms, zeros, strict=False)
     )
-    root = NodeState(shared, round_.aggregator.init(zeros[-1]), tuple(s.node for s in states))
+    root = NodeState(shared, round_.aggregator.init(zeros[-1]), tuple(s.node for s in states), jnp.int32(0))
     places = round_.topology.init(root, zeros[-1], round_.num_agents)
     who = round_.participation.init(k_who, round_.num_agents)
     wire = tuple(s.wire for s in states)
@@ -267,19 +273,26 @@ def _one_agent(
     envelope = envelope._replace(
         payload=tree.where(sent, envelope.payload, tree.zeros_like(envelope.payload)),
         weight=jnp.where(sent, envelope.weight * weight, 0.0).astype(jnp.float32),
-        bits=jnp.where(active, envelope.bits, 0.0),
+        bits=jnp.where(active, 0.0 if round_.topology.silent else envelope.bits, 0.0),
     )
     after = tree.where(sent, (local, tuple(memory)), before)
     if not round_._settles_late:
         after = round_._settle(before, after, sent & (envelope.weight > 0))
     metrics = {name: reports.mask(reports.as_metric(value), sent) for name, value in metrics.items()}
+    downlink = 0 if round_.topology.silent else tree.num_bits(download)
     metrics |= {
         "uplink_bits": reports.Sum(envelope.bits),
-        "downlink_bits": reports.Sum(jnp.where(active, jnp.float32(tree.num_bits(download)), 0.0)),
+        "downlink_bits": reports.Sum(jnp.where(active, jnp.float32(downlink), 0.0)),
         "nonfinite_messages": reports.Sum((active & ~finite).astype(jnp.int32)),
         "agent_updates": reports.Sum(active.astype(jnp.int32)),
     }
     return (after, metrics), (envelope, round_.topology.address(places, agent))
+
+
+def _refused(places: Places) -> jax.Array:
+    """i32[]: merges that the meeting places have refused since the start."""
+    nodes = jax.tree.leaves(places, is_leaf=lambda x: isinstance(x, NodeState))
+    return sum((jnp.sum(n.refused) for n in nodes if isinstance(n, NodeState)), start=jnp.int32(0))
 
 
 def _add_to_places(common: PyTree, total: Total, terms: tuple[Envelope, jax.Array], valid: jax.Array) -> Total:
@@ -370,6 +383,8 @@ def make_round(
             "an agent that misses a round no longer knows what the others refer to"
         )
     topology.check(num_agents)
+    sampled = jax.eval_shape(lambda key: family.sample(key, num_agents), jax.random.key(0))
+    learner.check(family.env, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), sampled))
     round_ = Round(
         family, learner, aggregator, tuple(transforms), topology, participation, num_agents, chunk_size, mesh
     )

@@ -63,11 +63,14 @@ def run(
         num_seeds: K stacked states run in one program, one seed after another on each device.
         mesh: with `num_seeds`: devices that share the seeds. The round itself then has no mesh.
         callback: called as callback(state, history of the last call) after each dispatch; returns True to stop early.
+            The next dispatch donates `state`: copy what you want to keep.
 
     Returns:
         The last state, and the metrics as arrays [num_rounds] ([K, num_rounds] with seeds).
     """
     check_count("num_rounds", num_rounds, minimum=0)
+    if num_seeds is None and state.key.ndim:
+        raise ValueError(f"num_seeds must be {state.key.shape[0]}, the number of stacked states, got None")
     check_count("rounds_per_call", rounds_per_call)
     size = max(1, min(rounds_per_call, num_rounds))
     advance = _jitted(jax.default_backend())
@@ -100,13 +103,20 @@ def compile_rounds(
     return advance
 
 
-@functools.cache
-def _jitted(backend: str) -> Any:
+def compiler_options(backend: str) -> dict[str, Any] | None:
+    """What rounds are compiled with on a backend such as "cpu"; a comparison should use the same."""
     # Full-width vectors are worth 20-25 % on AVX-512 machines, and XLA does not use them by itself. LLVM's higher
     # levels cost a third of the compile time, and the rounds are as fast without them.
-    options = {"xla_cpu_prefer_vector_width": 512, "xla_backend_optimization_level": 1} if backend == "cpu" else None
+    return {"xla_cpu_prefer_vector_width": 512, "xla_backend_optimization_level": 1} if backend == "cpu" else None
+
+
+@functools.cache
+def _jitted(backend: str) -> Any:
     return jax.jit(
-        _rounds, static_argnames=("size", "num_seeds", "mesh"), donate_argnames="state", compiler_options=options
+        _rounds,
+        static_argnames=("size", "num_seeds", "mesh"),
+        donate_argnames="state",
+        compiler_options=compiler_options(backend),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import check_choice, check_count, component, static
+from ..core import check_choice, check_count, check_flag, component, static
 from ..policies import Policy
 from ..rl import Trajectory, masked_mean, n_step_returns, normalize, policy_gradient_loss, value_loss
 from ._objective import Collected, Objective
@@ -120,6 +120,7 @@ def actor_critic(
     check_costs(value_cost, entropy_cost)
     if num_steps_ahead is not None:
         check_count("num_steps_ahead", num_steps_ahead, remedy="1 is the one-step temporal difference")
+    check_flag("residual_gradient", residual_gradient)
     if residual_gradient and normalization == "returns":
         raise ValueError(
             "normalization must not be 'returns' with residual_gradient=True: its target is not a return; "
@@ -131,5 +132,5 @@ def actor_critic(
             "residual_gradient must be False with a policy that has a memory: V(s') would need the memory of its own"
         )
     return ActorCritic(
-        playing, discount, gae_lambda, value_cost, entropy_cost, normalization, num_steps_ahead, bool(residual_gradient)
+        playing, discount, gae_lambda, value_cost, entropy_cost, normalization, num_steps_ahead, residual_gradient
     )

@@ -31,6 +31,9 @@ class AggregateOnly(Learner):
     def personal(self) -> bool:
         return True
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.learner.check(env, physics)
+
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to."""
         return self.learner.parts(params)

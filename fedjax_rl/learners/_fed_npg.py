@@ -53,6 +53,9 @@ class _FederatedNPG(Learner):
     damping: Any
     critic_rate: Any
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.objective.check(env, physics)
+
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to."""
         return self.objective.parts(params)

@@ -87,6 +87,9 @@ class LocalTraining(Learner):
     def personal(self) -> bool:
         return self.statistics == "local"
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.objective.check(env, physics)
+
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
         params = self.objective.init(key, env)
         at_server = self.upload == "gradient" or self.optimizer_state == "average"
@@ -171,7 +174,7 @@ class LocalTraining(Learner):
         if self.upload == "gradient":
             moved, optimizer = self.optimizer.build().update(moved, optimizer, shared.params)
         elif self.optimizer_state == "average":
-            optimizer = _moved(optimizer, message.optimizer)
+            optimizer = _moved(optimizer, message.optimizer, self.num_steps)
         params = optax.apply_updates(shared.params, moved)
         return Shared(params, tree.add(shared.statistics, message.statistics), optimizer, tuple(corrections))
 
@@ -297,26 +300,26 @@ def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
     rows = jax.tree.leaves(batch)[0].shape[0]
     if rows >= 128:
         return 1
-    width = max(x.shape[-1] for x in jax.tree.leaves(params) if x.ndim)
+    width = max((x.shape[-1] for x in jax.tree.leaves(params) if x.ndim), default=1)
     return max(1, int(1.5e6 / (4 * rows * width)))
 
 
 def _difference(new: PyTree, old: PyTree) -> PyTree:
-    """new - old as floating numbers (a step counter too), so that it can be averaged."""
+    """new - old of the moments. Step counters do not travel: everybody knows how many steps a round has."""
 
-    def subtract(x: jax.Array, y: jax.Array) -> jax.Array:
-        return x - y if jnp.issubdtype(x.dtype, jnp.inexact) else (x - y).astype(jnp.float32)
+    def subtract(x: jax.Array, y: jax.Array) -> jax.Array | None:
+        return x - y if jnp.issubdtype(x.dtype, jnp.inexact) else None
 
     return jax.tree.map(subtract, new, old)
 
 
-def _moved(old: PyTree, difference: PyTree) -> PyTree:
-    """old + difference, counters rounded."""
+def _moved(old: PyTree, difference: PyTree, num_steps: int) -> PyTree:
+    """old + difference; counters count the steps of a whole round."""
 
-    def move(x: jax.Array, d: jax.Array) -> jax.Array:
-        return x + d if jnp.issubdtype(x.dtype, jnp.inexact) else x + jnp.round(d).astype(x.dtype)
+    def move(d: jax.Array | None, x: jax.Array) -> jax.Array:
+        return x + jnp.asarray(num_steps, x.dtype) if d is None else x + d
 
-    return jax.tree.map(move, old, difference)
+    return jax.tree.map(move, difference, old, is_leaf=lambda d: d is None)
 
 
 def local_training(
@@ -372,6 +375,8 @@ def local_training(
     check_choice("statistics", statistics, ("federated", "local"))
     if measure_kl and not objective.has_distribution:
         raise ValueError(f"measure_kl must be False for {type(objective).__name__}, which has no action distribution")
+    if not isinstance(corrections, tuple | list):
+        raise ValueError(f"corrections must be a tuple of corrections, got {corrections!r}; write (correction,)")
     for i, c in enumerate(corrections):
         if not isinstance(c, Correction):
             raise ValueError(f"corrections[{i}] must be a Correction, got {c!r}; for example proximal(0.1)")

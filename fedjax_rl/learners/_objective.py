@@ -34,6 +34,10 @@ class Objective(abc.ABC):
         """Rows of a batch where they are known beforehand; minibatches must divide them."""
         return None
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        """Raises `ValueError` where it cannot play this environment; `physics` of one agent, shapes only."""
+        del env, physics
+
     @abc.abstractmethod
     def init(self, key: jax.Array, env: Any) -> PyTree:
         """Parameters."""

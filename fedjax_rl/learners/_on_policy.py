@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core import Mean, Sum, check_choice, check_count, check_range, component, static, tree
+from ..core import Mean, Sum, check_choice, check_count, check_flag, check_range, component, static, tree
 from ..policies import Distribution, Memory, Policy
 from ..rl import (
     RolloutState,
@@ -161,6 +161,12 @@ class OnPolicy(Objective):
     def batch_size(self) -> int:
         return self.play.num_envs * (1 if self.play.policy.has_memory else self.play.num_steps)
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.play.policy.check(env)
+        worlds = None if env.physics_axis is None else jax.tree.leaves(physics)[0].shape[0]
+        if worlds not in (None, self.play.num_envs):
+            raise ValueError(f"num_envs must be {worlds}, the pooled worlds of an agent, got {self.play.num_envs}")
+
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.init(key)
 
@@ -220,7 +226,8 @@ def play(
     check_count("num_envs", num_envs)
     check_count("num_steps", num_steps)
     check_choice("episodes", episodes, ("continue", "fresh"))
-    return Play(policy, num_envs, num_steps, episodes, bool(bootstrap_on_truncation))
+    check_flag("bootstrap_on_truncation", bootstrap_on_truncation)
+    return Play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation)
 
 
 def report_episodes(trajectory: Trajectory) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from ..core import component, is_concrete, static
+from ..core import check_range, component, is_concrete, static
 
 
 @component
@@ -43,6 +43,8 @@ def optimizer(
         return Optimizer({}, _Constant(factory))
     if not callable(factory):
         raise ValueError(f"optimizer must be an optax factory or transformation, got {factory!r}; try optax.adam")
+    if isinstance(hyperparameters.get("learning_rate"), int | float | str):
+        check_range("learning_rate", hyperparameters["learning_rate"], 0, open_high=True)
     if is_concrete(hyperparameters):
         name = getattr(factory, "__name__", repr(factory))
         try:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import check_choice, check_range, component, static
+from ..core import check_choice, check_flag, check_range, component, static
 from ..policies import Policy
 from ..rl import (
     Trajectory,
@@ -139,8 +139,9 @@ def ppo(
     check_range("kl_cost", kl_cost, 0, open_low=True)
     check_range("kl_target", kl_target, 0, open_low=True)
     check_costs(value_cost, entropy_cost)
+    check_flag("normalize_advantages", normalize_advantages)
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation)
     return PPO(
-        playing, discount, gae_lambda, clip, kl_cost, kl_target, value_cost, entropy_cost, bool(normalize_advantages),
+        playing, discount, gae_lambda, clip, kl_cost, kl_target, value_cost, entropy_cost, normalize_advantages,
         surrogate,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from ..core import check_range, component
-from ._correction import Context, Correction
+from ._correction import Context, Correction, require_movement
 
 
 @component
@@ -13,6 +13,9 @@ class Proximal(Correction):
     """Adds (mu / 2) |params - anchor|^2 to the local loss; build it with `proximal`."""
 
     strength: Any
+
+    def check(self, training: Any) -> None:
+        require_movement("proximal", training)  # a single gradient is taken at the anchor itself
 
     def gradient(self, key: jax.Array, gradient: Any, context: Context) -> tuple[Any, Any]:
         pulled = jax.tree.map(lambda g, p, a: g + self.strength * (p - a), gradient, context.params, context.anchor)

@@ -101,5 +101,10 @@ def reinforce(
     check_choice("baseline", baseline, ("none", "average", "value"))
     check_choice("normalize_by", normalize_by, ("steps", "episodes"))
     check_costs(value_cost, entropy_cost)
+    if returns == "total" and episodes != "fresh":
+        raise ValueError(
+            f"episodes must be 'fresh' with returns='total', got {episodes!r}: a rollout that goes on does not "
+            "know where its first episodes began; use returns='to_go'"
+        )
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation=False)
     return Reinforce(playing, discount, value_cost, entropy_cost, returns, baseline, normalize_by)

@@ -31,6 +31,9 @@ class ServerOptimizer(Learner):
     learner: Any
     optimizer: Optimizer
 
+    def check(self, env: Any, physics: PyTree) -> None:
+        self.learner.check(env, physics)
+
     @property
     def personal(self) -> bool:
         return self.learner.personal
@@ -87,4 +90,6 @@ def server_optimizer(learner: Learner, optimizer: Optimizer | optax.GradientTran
     """
     if not isinstance(learner, Learner):
         raise ValueError(f"learner must be a Learner, got {learner!r}; for example local_training(...)")
+    if isinstance(learner, ServerOptimizer):
+        raise ValueError("learner must not be a server_optimizer already; a chain of steps is optax.chain(...)")
     return ServerOptimizer(learner, as_optimizer(optimizer))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import check, check_choice, check_count, check_range
+from ..core import check_choice, check_count, check_flag, check_range
 from ._distributions import Categorical, DiagonalGaussian, Distribution, SquashedGaussian
 from ._mlp import ACTIVATIONS
 from ._networks import ActorCritic
@@ -25,6 +25,10 @@ _KINDS = ("categorical", "gaussian", "squashed_gaussian")
 
 class Policy(abc.ABC):
     """What an agent acts with: structure only, hashable and compared by value; the parameters are an argument."""
+
+    def check(self, env: Any) -> None:
+        """Raises `ValueError` where it does not fit the spaces of an environment."""
+        del env
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> PyTree:
@@ -150,6 +154,18 @@ class NetworkPolicy(Policy):
     high: tuple[float, ...] = ()
     fast_gradient: bool = True
     initialization: str = "orthogonal"
+
+    def check(self, env: Any) -> None:
+        space = env.action_space()
+        num_actions = getattr(space, "n", None)
+        found = (_shape(env.observation_space()), "categorical" if num_actions is not None else "box")
+        wanted = ((self.observation_size,), "categorical" if self.distribution == "categorical" else "box")
+        size = int(num_actions) if num_actions is not None else math.prod(_shape(space))
+        if (*found, size) != (*wanted, self.action_size):
+            raise ValueError(
+                f"policy must fit {env.name}: observations of shape {found[0]} and {_actions(found[1], size)}; got one "
+                f"for shape {wanted[0]} and {_actions(wanted[1], self.action_size)}: build it for this family's env"
+            )
 
     def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """`f32[*shape]` uniform in [0, 1) for discrete actions, standard normal `f32[*shape, D]` otherwise."""
@@ -328,6 +344,10 @@ def describe(kind: str, policy: Any) -> dict[str, Any]:
     return {"kind": kind} | {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
+def _actions(kind: str, size: int) -> str:
+    return f"{size} discrete actions" if kind == "categorical" else f"an action box of {size} dimensions"
+
+
 def _shape(space: Any) -> tuple[int, ...]:
     """Of a space's elements; a space without one, such as a dictionary, is not flat either."""
     shape = getattr(space, "shape", None)
@@ -357,7 +377,7 @@ def tidy(fields: Mapping[str, Any]) -> dict[str, Any]:
             check_choice(name, fields[name], choices)
     for name in ("shared_trunk", "fast_gradient", "stochastic"):
         if name in fields:
-            check(name, fields[name], lambda v: isinstance(v, bool), "must be True or False")
+            check_flag(name, fields[name])
     return fields
 
 

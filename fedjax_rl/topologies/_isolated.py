@@ -16,6 +16,10 @@ class Isolated(Topology):
     def per_agent_models(self) -> bool:
         return True
 
+    @property
+    def silent(self) -> bool:
+        return True
+
     def init(self, node: NodeState, message: Any, num_agents: int) -> Places:
         return Places((), tree.replicate(node, num_agents))
 

@@ -58,6 +58,7 @@ def build(config: ExperimentConfig) -> Experiment:
     """
     family = component("world.family", "families", config.world.family, {"num_envs": config.rollout.num_envs})
     config = _with_agents(config, family)
+    _check_counters(config)
     num_agents = int(config.num_agents)
     objective = build_objective(config, family.env)
     policy = objective.policy
@@ -238,6 +239,28 @@ def _at(key: str, make: Callable[[], Any]) -> Any:
         raise FileNotFoundError(f"{key}: {error}") from error
     except (ValueError, ImportError) as error:  # a component may need a package that is not installed
         raise ValueError(f"{key}: {error}") from error
+
+
+def tables(text: str) -> list[str]:
+    """The files that the expression of a family reads."""
+
+    def walk(call: Call) -> list[str]:
+        items = [*call.args, *call.kwargs.values()]
+        inside = [path for item in items if isinstance(item, Call) for path in walk(item)]
+        if call.name != "fleet_family":
+            return inside
+        return [str(call.kwargs.get("path", call.args[0] if call.args else "")), *inside]
+
+    return walk(parse(text))
+
+
+def _check_counters(config: ExperimentConfig) -> None:
+    """Raises where a round has more environment steps than its 32-bit sums hold."""
+    steps = int(config.num_agents) * config.rollout.num_envs * config.rollout.num_steps * config.learner.num_local_steps
+    if steps >= 2**31:
+        raise ValueError(
+            f"rollout: a round must have fewer than 2^31 environment steps, got {steps:,}; take more rounds of fewer"
+        )
 
 
 def _with_agents(config: ExperimentConfig, family: EnvFamily) -> ExperimentConfig:

@@ -3,6 +3,7 @@
 ::
 
     config.toml      the whole configuration, defaults too
+    fleet.csv        the table of the agents, where there is one
     metrics.jsonl    one JSON object per logged round and seed; see `METRIC_FIELDS`
     summary.json     final evaluation, versions, device, speed, the command that repeats the run
     agents.csv       physics and return of each agent
@@ -56,8 +57,8 @@ METRIC_FIELDS = (
 AGENT_FIELDS = ("seed", "round", "env_steps", "uplink_bits_total", "episodes_each", "agents", "return_mean")
 
 _OURS = (
-    "config.toml", "metrics.jsonl", "agents.jsonl", "summary.json", "agents.csv", "returns.png", "agents.png",
-    "agents_curves.png", "policy.npz",
+    "config.toml", "fleet.csv", "fleet.parquet", "fleet.pq", "metrics.jsonl", "agents.jsonl", "summary.json",
+    "agents.csv", "returns.png", "agents.png", "agents_curves.png", "policy.npz",
 )  # fmt: skip
 _OUR_FOLDERS = ("checkpoints",)
 
@@ -230,6 +231,11 @@ class RunFolder:
     def read_summary(self) -> dict[str, Any] | None:
         """Reads summary.json; None while the run has not finished."""
         return json.loads(self.summary_file.read_text(encoding="utf-8")) if self.summary_file.exists() else None
+
+    def forget_results(self) -> None:
+        """Removes what a finished run leaves, before it goes on; summary.json first, which says it is complete."""
+        for path in (self.summary_file, self.agents_file, self.agents_plot, *self.path.glob("policy*.npz")):
+            path.unlink(missing_ok=True)
 
     def write_agents(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes agents.csv, one row per agent; empty cells where a value is None."""

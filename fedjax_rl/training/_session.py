@@ -70,6 +70,8 @@ class Session:
         if latest is not None and self.config.num_rounds < latest:
             raise ValueError(f"num_rounds is {self.config.num_rounds}, but the run has already done {latest}")
         self.folder.write_config(self.config)  # it may have been given more rounds
+        if latest != self.config.num_rounds:
+            self.folder.forget_results()  # they are of fewer rounds
         if latest is None:  # stopped before anything was saved: start again
             self.folder.cut(0)
             return

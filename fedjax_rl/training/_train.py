@@ -12,7 +12,7 @@ import numpy as np
 
 from ..policies import Policy
 from . import _summary as summaries
-from ._build import Experiment, build
+from ._build import Experiment, build, tables
 from ._config import ExperimentConfig
 from ._export import save_policy
 from ._folder import RunFolder, plain
@@ -110,7 +110,7 @@ def train(
         with GracefulStop(reporter.say) as stop:
             experiment = build(config)
             if out is not None and folder is None:
-                folder = RunFolder.create(out, experiment.config, overwrite=overwrite)
+                folder, experiment = _begin(Path(out), experiment, overwrite=overwrite)
             reporter.open(_headline(experiment))
             session = Session(experiment, folder, on_round)
             if resume:
@@ -141,11 +141,34 @@ def resume(folder: str | Path, *, num_rounds: int | None = None, progress: bool 
     return train(config, out=folder, resume=True, progress=progress)
 
 
+def _begin(out: Path, experiment: Experiment, *, overwrite: bool) -> tuple[RunFolder, Experiment]:
+    """Creates the folder, with a copy of the table of a fleet: the run stays what it was when the table changes."""
+    contents = {name: Path(name).read_bytes() for name in tables(experiment.config.world.family)}
+    experiment = experiment._replace(config=_with_own_tables(experiment.config, out))
+    folder = RunFolder.create(out, experiment.config, overwrite=overwrite)
+    for name, content in contents.items():
+        _copy_of(name, out).write_bytes(content)
+    return folder, experiment
+
+
+def _copy_of(table: str, folder: Path) -> Path:
+    return folder.resolve() / f"fleet{Path(table).suffix.lower()}"
+
+
+def _with_own_tables(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+    """The same experiment on the folder's copy of its table."""
+    text = config.world.family
+    for name in tables(text):
+        text = text.replace(name, str(_copy_of(name, folder)))
+    return config.replace(world={"family": text})
+
+
 # May differ between a checkpoint and the run that goes on from it: nothing of it changes what is learned.
 _FREE = ("name", "description", "num_rounds", "devices", "chunk_size", "evaluation.", "logging.", "checkpoint.")
 
 
 def _check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunFolder) -> None:
+    config = _with_own_tables(config, folder.path)
     changed = {name: pair for name, pair in before.differences(config).items() if not name.startswith(_FREE)}
     if config.num_agents == "auto":  # the folder holds the number that it stood for
         changed.pop("num_agents", None)
@@ -166,6 +189,11 @@ def _headline(experiment: Experiment) -> str:
 
 # ---------------------------------------------------------------- the end of a run
 
+# What a summary says of the training itself, whatever is evaluated later.
+_OF_THE_TRAINING = (
+    "seconds", "compile_seconds", "env_steps_per_second", "agent_updates_per_second", "rounds_per_second", "command",
+)  # fmt: skip
+
 
 def _finish(session: Session, reporter: Reporter) -> Result:
     """Evaluates, writes what a finished run leaves, and shows it."""
@@ -179,6 +207,9 @@ def _finish(session: Session, reporter: Reporter) -> Result:
         training = [session.evaluator.all_agents(session.state, k, session.rounds) for k in seeds]
         unseen = [m for k in seeds if (m := session.evaluator.unseen(session.state, k, session.rounds)) is not None]
         summary = plain(_summary(session, training, unseen))
+        earlier = folder.read_summary() if folder is not None else None
+        if earlier is not None and earlier["rounds"] == session.rounds:  # nothing was trained: what it took is known
+            summary |= {name: earlier[name] for name in _OF_THE_TRAINING if name in earlier}
         for k, measured in enumerate(training):
             agents += agent_rows(measured, experiment.family, seed=config.seed + k, split="training")
             if unseen:

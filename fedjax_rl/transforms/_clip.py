@@ -24,10 +24,10 @@ class Clip(Transform):
 
 
 def clip(max_norm: float) -> Transform:
-    """Scales a message down to a Euclidean norm of at most C over all its leaves.
+    """Scales a message down to a Euclidean norm of at most C over all its leaves (moments and control variates too).
 
     Args:
-        max_norm: C > 0; infinity is the identity.
+        max_norm: C in (0, inf]; infinity is the identity.
     """
     check_range("max_norm", max_norm, 0, open_low=True, remedy="leave clip out, or use math.inf, for no clipping")
     return Clip(max_norm)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ..core import Envelope, Transform, component, static
@@ -33,4 +34,12 @@ def from_optax(transformation: optax.GradientTransformation) -> Transform:
             f"transformation must be an optax.GradientTransformation, got {transformation!r}; "
             "for example optax.clip_by_global_norm(1.0)"
         )
+    probe = jnp.zeros(1)
+    try:
+        transformation.update(probe, transformation.init(probe))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"transformation must work on messages alone, got one that asks for more ({error}); for example "
+            "optax.clip_by_global_norm(1.0)"
+        ) from error
     return FromOptax(transformation)

@@ -235,3 +235,36 @@ def test_seeds_and_a_mesh_inside_exclude_each_other(targets):
     states = jax.tree.map(lambda x: jnp.stack([x, x]), round_.init(jax.random.key(0)))
     with pytest.raises(ValueError, match="without a mesh"):
         run(round_, states, 1, num_seeds=2)
+
+
+def test_a_finite_message_that_overflows_the_sum_is_refused_and_counted():
+    # Each message is finite, 8 of them weighted by 64 are not: the server stays where it was.
+    class Huge(Descent):
+        def update(self, *args):
+            local, envelope, metrics = super().update(*args)
+            payload = jax.tree.map(lambda x: jnp.full_like(x, 1e37), envelope.payload)
+            return local, envelope._replace(payload=payload, weight=jnp.float32(64)), metrics
+
+    jax.tree_util.register_dataclass(Huge, ["step_size", "noise"], ["num_parameters"])
+    round_ = make_round(Targets(jnp.ones((8, 3))), Huge(0.1), aggregators.mean(), num_agents=8)
+    state, history = run(round_, round_.init(jax.random.key(0)), 2)
+    np.testing.assert_array_equal(history["nonfinite_messages"], [0, 0])
+    np.testing.assert_array_equal(history["nonfinite_merges"], [1, 1])
+    np.testing.assert_array_equal(round_.policies(state, jnp.arange(8)), np.zeros((8, 3)))
+
+
+def test_isolated_agents_send_nothing():
+    round_ = make_round(
+        Targets(jnp.ones((4, 3))), Descent(0.1), aggregators.mean(), num_agents=4, topology=topologies.isolated()
+    )
+    _, history = run(round_, round_.init(jax.random.key(0)), 2)
+    assert history["uplink_bits"].sum() == history["downlink_bits"].sum() == 0
+
+
+def test_keys_and_stacked_states_are_checked():
+    round_ = make_round(Targets(jnp.ones((4, 3))), Descent(0.1), aggregators.mean(), num_agents=4)
+    with pytest.raises(ValueError, match=r"key must be a typed random key, got 0; write jax.random.key\(0\)"):
+        round_.init(0)
+    states = init_seeds(round_, jax.random.split(jax.random.key(0), 2))
+    with pytest.raises(ValueError, match="num_seeds must be 2, the number of stacked states"):
+        run(round_, states, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import aggregators, make_round, participation, run, topologies
+from fedjax_rl import aggregators, make_round, participation, run, topologies, transforms
 from fedjax_rl.learners import local_training, optimizer, proximal, server_optimizer
 from tests.oracles import fedavg as oracle
 from tests.probes.rows import RowsFamily, RowsObjective, RowsPhysics
@@ -210,3 +210,23 @@ def test_bad_optimizers_are_refused():
         local_training(RowsObjective(np.zeros(2)), 0.1)
     with pytest.raises(ValueError, match=r"strength must lie in \[0, inf\)"):
         proximal(-1.0)
+
+
+def test_step_counters_do_not_travel(data):
+    # A transform that scales messages must not scale how often Adam has stepped.
+    rows, worth, first = data
+    family = RowsFamily(RowsPhysics(jnp.asarray(rows), jnp.asarray(worth)))
+    learner = local_training(
+        RowsObjective(jnp.asarray(first)), optax.adam(0.1), num_local_steps=4, optimizer_state="average"
+    )
+    round_ = make_round(family, learner, aggregators.mean(), num_agents=K, transforms=(transforms.clip(1e-3),))
+    state, history = run(round_, round_.init(jax.random.key(0)), 3)
+    counts = [int(x) for x in jax.tree.leaves(state.places.public.shared.optimizer) if x.dtype == jnp.int32]
+    assert counts == [12]
+    assert history["uplink_bits"][0] == K * 64 * 3 * D
+
+
+def test_a_server_optimizer_is_not_wrapped_twice(data):
+    learner = server_optimizer(local_training(RowsObjective(data[2]), optax.sgd(0.1)), optax.adam(0.1))
+    with pytest.raises(ValueError, match="must not be a server_optimizer already"):
+        server_optimizer(learner, optax.sgd(1.0))

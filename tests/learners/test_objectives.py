@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import envs, learners, policies, rl
+from fedjax_rl import aggregators, envs, learners, make_round, policies, rl
 from tests.oracles import policy_gradient as oracle
 from tests.oracles import trajectories
 
@@ -313,3 +313,30 @@ def test_minibatches_must_divide_the_batch():
             learners.ppo(policy, num_envs=3, num_steps=10), learners.optimizer(optax.sgd, learning_rate=0.1),
             num_minibatches=4,
         )  # fmt: skip
+
+
+def test_policies_must_fit_the_family():
+    discrete, continuous = envs.cartpole_family(), envs.cartpole_family(continuous=True)
+    for family, other in ((discrete, continuous), (continuous, discrete)):
+        learner = learners.local_training(learners.ppo(policies.mlp_policy(other.env)), optax.sgd(0.1))
+        with pytest.raises(ValueError, match=r"policy must fit .*: observations of shape \(4,\) and"):
+            make_round(family, learner, aggregators.mean(), num_agents=2)
+    pool = envs.pooled(discrete, 3)
+    learner = learners.local_training(learners.ppo(policies.mlp_policy(pool.env), num_envs=2), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="num_envs must be 3, the pooled worlds of an agent, got 2"):
+        make_round(pool, learner, aggregators.mean(), num_agents=1)
+
+
+def test_total_returns_need_fresh_episodes():
+    policy = policies.mlp_policy(envs.cartpole_family().env)
+    with pytest.raises(ValueError, match="episodes must be 'fresh' with returns='total', got 'continue'"):
+        learners.reinforce(policy, returns="total", episodes="continue")
+
+
+@pytest.mark.parametrize("value", ["0.9", True])
+def test_texts_and_flags_are_no_numbers(value):
+    policy = policies.mlp_policy(envs.cartpole_family().env)
+    with pytest.raises(ValueError, match="discount must lie in"):
+        learners.ppo(policy, discount=value)
+    with pytest.raises(ValueError, match="normalize_advantages must be True or False, got 'false'"):
+        learners.ppo(policy, normalize_advantages="false")

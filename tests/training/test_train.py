@@ -295,3 +295,35 @@ def test_a_run_can_be_evaluated_again_here_and_in_gymnasium(run: Result) -> None
 def test_float64_works(x64: None) -> None:
     result = train(TINY.replace(num_rounds=1), progress=False)
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(result.params))
+
+
+def test_a_run_on_a_table_keeps_its_own_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "carts.csv"
+    table.write_text("half_length\n0.5\n0.6\n0.4\n0.3\n0.55\n")
+    monkeypatch.chdir(tmp_path)
+    config = TINY.replace(num_agents="auto", num_rounds=1, world={"family": "fleet_family('carts.csv')"})
+    first = train(config, out=tmp_path / "run", progress=False)
+    table.write_text("half_length\n9\n9\n9\n9\n9\n")
+    monkeypatch.chdir("/")
+    again = resume(tmp_path / "run", num_rounds=2, progress=False)
+    lengths = [row["half_length"] for row in again.agents]
+    assert lengths == [row["half_length"] for row in first.agents] and 9.0 not in lengths
+    monkeypatch.chdir(tmp_path)
+    table.write_text("half_length\n0.5\n0.6\n0.4\n0.3\n0.55\n")
+    assert train(config.replace(num_rounds=2), out=tmp_path / "run", resume=True, progress=False).summary["rounds"] == 2
+
+
+def test_an_extended_run_that_is_stopped_leaves_no_results_of_the_shorter_one(tmp_path: Path) -> None:
+    train(TINY.replace(num_rounds=1), out=tmp_path / "run", progress=False)
+    longer = TINY.replace(num_rounds=6)
+    train(longer, out=tmp_path / "run", resume=True, progress=False, on_round=lambda row: row["round"] >= 2)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert not (tmp_path / "run" / "policy.npz").exists()
+
+
+def test_resuming_a_finished_run_keeps_what_training_took(tmp_path: Path) -> None:
+    before = train(TINY.replace(num_rounds=2), out=tmp_path / "run", progress=False).summary
+    after = resume(tmp_path / "run", progress=False).summary
+    names = ("compile_seconds", "env_steps_per_second", "seconds", "command")
+    assert [before[name] for name in names] == [after[name] for name in names]
+    assert before["training_agents"] == after["training_agents"]
