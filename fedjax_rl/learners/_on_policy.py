@@ -12,6 +12,7 @@ from ..rl import (
     RolloutState,
     Trajectory,
     check_schedule,
+    discounted_returns,
     entropy_bonus,
     generalized_advantages,
     init_rollout,
@@ -106,6 +107,7 @@ class Play:
         noise = self.policy.noise(k_act, (self.num_steps, self.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
         metrics = report_episodes(trajectory)
+        trajectory = trajectory._replace(reward=trajectory.reward * self.policy.reward_scale(params))
         return trajectory, self._values(params, trajectory, end), () if fresh else end, metrics
 
     def _values(self, params: PyTree, trajectory: Trajectory, end: RolloutState) -> Values:
@@ -142,14 +144,15 @@ class Play:
         """The distributions and V at the steps of a batch, of its mask's shape; through time where it remembers."""
         if isinstance(batch.recall, Recall):
             memory, starts = batch.recall
-            return turned(self.policy.unroll(params, memory, turned(batch.observation), starts.T))
-        return self.policy.apply(params, batch.observation)
+            return turned(self.policy.network.unroll(params, memory, turned(batch.observation), starts.T))
+        return self.policy.network.apply(params, batch.observation)
 
 
 class OnPolicy(Objective):
     """An objective that learns from what it has just played; a subclass has these fields and says how."""
 
     play: Play
+    discount: Any
     value_cost: Any  # a number or a schedule, as the next
     entropy_cost: Any
 
@@ -168,7 +171,13 @@ class OnPolicy(Objective):
             raise ValueError(f"num_envs must be {worlds}, the pooled worlds of an agent, got {self.play.num_envs}")
 
     def init(self, key: jax.Array, env: Any) -> PyTree:
-        return self.play.policy.init(key)
+        return self.play.policy.network.init(key)
+
+    def init_statistics(self, env: Any) -> PyTree:
+        return self.play.policy.init_statistics()
+
+    def complete(self, params: PyTree, statistics: PyTree) -> PyTree:
+        return self.play.policy.complete(params, statistics)
 
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> PlayState:
         return PlayState(self.play.init_state(key, env, physics), jnp.int32(0))
@@ -181,9 +190,18 @@ class OnPolicy(Objective):
     ) -> Collected:
         """Plays, and turns the trajectory into samples by estimate(trajectory, values) -> (advantage, target, ...)."""
         trajectory, values, rollout, metrics = self.play(key, env, physics, params, state.rollout)
-        batch = self.play.batch(state.rollout, trajectory, *estimate(trajectory, values))
+        policy, seen = self.play.policy, trajectory.observation
+        estimates = estimate(trajectory, values)
+        # The network learns from what it has read, even if the statistics move on.
+        trajectory = trajectory._replace(observation=policy.process(params, seen))
+        batch = self.play.batch(state.rollout, trajectory, *estimates)
         num_samples = metrics["env_steps"].total.astype(jnp.float32)
-        return Collected(batch, state._replace(rollout=rollout), num_samples, metrics)
+        nothing = jnp.zeros_like(values.last_value)
+        raw = trajectory.reward / policy.reward_scale(params)
+        ends = (trajectory.terminated, trajectory.truncated, jnp.zeros_like(values.final_value), nothing)
+        returns = discounted_returns(raw, *ends, self.discount)  # unused, and not computed, without statistics
+        statistics = policy.observe(seen, returns, trajectory.mask)
+        return Collected(batch, state._replace(rollout=rollout), num_samples, metrics, statistics)
 
     def total_loss(
         self, policy_loss: jax.Array, critic_loss: jax.Array, distribution: Any, state: PlayState, batch: Batch

@@ -22,6 +22,7 @@ from ._networks import ActorCritic as ActorCritic
 from ._networks import Perceptron as Perceptron
 from ._normalized import Moments as Moments
 from ._normalized import NormalizedPolicy as NormalizedPolicy
+from ._normalized import moments_of as moments_of
 from ._normalized import normalized_policy as normalized_policy
 from ._policy import Memory as Memory
 from ._policy import MLPPolicy as MLPPolicy

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..core import check, check_range
 from ._distributions import Distribution
-from ._policy import Policy
+from ._policy import Memory, Policy
 
 
 PyTree = Any
@@ -90,6 +90,24 @@ class NormalizedPolicy(Policy):
 
     def reward_scale(self, params: PyTree) -> jax.Array | float:
         return 1 / Moments(**params["statistics"]["returns"]).std if self.rewards else 1.0
+
+    @property
+    def has_memory(self) -> bool:
+        return self.inner.has_memory
+
+    def initial_memory(self, shape: tuple[int, ...]) -> Memory:
+        return self.inner.initial_memory(shape)
+
+    def step(self, params: PyTree, memory: Memory, observation: jax.Array) -> tuple[Memory, Distribution, jax.Array]:
+        return self.inner.step(params["network"], memory, self.process(params, observation))
+
+    def unroll(
+        self, params: PyTree, memory: Memory, observation: jax.Array, starts: jax.Array
+    ) -> tuple[Distribution, jax.Array]:
+        return self.inner.unroll(params["network"], memory, self.process(params, observation), starts)
+
+    def check(self, env: Any) -> None:
+        self.inner.check(env)
 
     def apply(self, params: PyTree, observation: jax.Array) -> tuple[Distribution, jax.Array]:
         return self.inner.apply(params["network"], self.process(params, observation))

@@ -107,7 +107,7 @@ class Policy(abc.ABC):
         return params
 
     def observe(self, observation: jax.Array, returns: jax.Array, mask: jax.Array) -> PyTree:
-        """What a batch adds to the statistics: observations f32[..., d], returns to go f32[...], mask bool[...]."""
+        """What a rollout adds to the statistics: observations f32[..., d], returns to go f32[...], mask bool[...]."""
         del observation, returns, mask
         return ()
 

@@ -108,7 +108,12 @@ def build_objective(config: ExperimentConfig, env: Environment) -> Objective:
         "episodes": rollout.episodes,
         "num_agents": config.num_agents,
     }
-    return component("learner.objective", "objectives", config.learner.objective, given)
+    objective = component("learner.objective", "objectives", config.learner.objective, given)
+    wanted = [n for n in ("normalize_observations", "normalize_rewards") if getattr(section, n)]
+    wanted += ["kind='gru'"] if section.kind == "gru" else []
+    if wanted and objective.policy != given["policy"]:
+        raise ValueError(f"policy.{wanted[0]}: {parse(config.learner.objective).name} has a network of its own")
+    return objective
 
 
 def build_policy(section: PolicyConfig, env: Environment) -> Policy:
