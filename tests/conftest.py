@@ -2,6 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+
+
+# Programs are small here, and most of the time goes into compiling them. Rounds have their own level.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
@@ -11,6 +16,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Both before the first computation: devices are counted once per process.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_number_of_programs() -> Iterator[None]:
+    """Forgets compiled programs before they use up the memory maps that a process may have (65 530 on Linux)."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 20_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

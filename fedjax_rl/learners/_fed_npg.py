@@ -19,7 +19,7 @@ from ..core import (
     static,
     tree,
 )
-from ._natural_gradient import conjugate_gradient, inner, mean_kl
+from ._natural_gradient import ACTING, conjugate_gradient, inner, mean_kl
 from ._objective import Collected, Objective
 from ._parts import join, split
 
@@ -77,7 +77,7 @@ class _FederatedNPG(Learner):
     def _actor(self, values: PyTree) -> PyTree:
         """Zero outside the actor."""
         return jax.tree.map(
-            lambda x, part: jnp.zeros_like(x) if part == "critic" else x, values, self.objective.parts(values)
+            lambda x, part: x if part in ACTING else jnp.zeros_like(x), values, self.objective.parts(values)
         )
 
     def _fisher(self, params: PyTree, batch: PyTree, v: PyTree) -> PyTree:
@@ -142,8 +142,7 @@ class FedNPG(_FederatedNPG):
 
     def _halves(self, values: PyTree) -> tuple[PyTree, PyTree]:
         """(what the action distribution depends on, the critic)."""
-        critic, actor = split(values, self.objective.parts(values), ("critic",))
-        return actor, critic
+        return split(values, self.objective.parts(values), ACTING)
 
 
 @component
@@ -237,7 +236,7 @@ def _critic_step(learner: _FederatedNPG, params: PyTree, gradient: PyTree) -> Py
     """One plain step of the critic along the mean gradient."""
     parts = learner.objective.parts(params)
     return jax.tree.map(
-        lambda p, g, part: p - learner.critic_rate * g if part == "critic" else p, params, gradient, parts
+        lambda p, g, part: p if part in ACTING else p - learner.critic_rate * g, params, gradient, parts
     )
 
 

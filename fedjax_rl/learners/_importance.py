@@ -32,6 +32,11 @@ class ImportanceWeighting(Correction):
 
     def check(self, training: Any) -> None:
         require_distribution("importance_weighting", training)
+        if not training.objective.has_policy_gradient:
+            raise ValueError(
+                f"objective must have a loss of the form log pi A with importance_weighting, got "
+                f"{type(training.objective).__name__}; use reinforce or actor_critic"
+            )
         require_no_ratios("importance_weighting", training)
         require_first_gradient("importance_weighting", self, training)
         if self.level == "trajectory":

@@ -15,6 +15,7 @@ from ..core import (
     as_metric,
     check_choice,
     check_count,
+    check_flag,
     component,
     few_agents_at_a_time,
     seal,
@@ -297,7 +298,7 @@ def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
     One, where an agent has enough rows to fill the matrix units by itself: a batch of matrix products is slower than
     one product after the other. With fewer rows, as many as keep one hidden layer's activations near 1.5 MB.
     """
-    rows = jax.tree.leaves(batch)[0].shape[0]
+    rows = max(x.size // x.shape[-1] if x.ndim > 1 else x.size for x in jax.tree.leaves(batch))
     if rows >= 128:
         return 1
     width = max((x.shape[-1] for x in jax.tree.leaves(params) if x.ndim), default=1)
@@ -347,7 +348,8 @@ def local_training(
         optimizer: `optimizer(optax.adam, learning_rate=1e-3)`, or `optax.adam(1e-3)` itself.
         num_local_steps: collects per round.
         num_epochs: passes over a batch.
-        num_minibatches: parts of a pass; must divide num_envs x num_steps.
+        num_minibatches: parts of a pass; must divide the rows of a batch: num_envs x num_steps, or num_envs with a
+            policy that has a memory, or batch_size with a replay.
         corrections: what changes the local gradient, in order, such as `(proximal(0.1),)`.
         upload: "delta" or "gradient".
         weight: "samples" weighs a message by its environment steps (in CartPole these grow with the return, so it
@@ -373,29 +375,12 @@ def local_training(
     check_choice("weight", weight, ("samples", "uniform"))
     check_choice("optimizer_state", optimizer_state, ("reset", "keep", "average"))
     check_choice("statistics", statistics, ("federated", "local"))
-    if measure_kl and not objective.has_distribution:
-        raise ValueError(f"measure_kl must be False for {type(objective).__name__}, which has no action distribution")
+    check_flag("measure_kl", measure_kl)
     if not isinstance(corrections, tuple | list):
         raise ValueError(f"corrections must be a tuple of corrections, got {corrections!r}; write (correction,)")
     for i, c in enumerate(corrections):
         if not isinstance(c, Correction):
             raise ValueError(f"corrections[{i}] must be a Correction, got {c!r}; for example proximal(0.1)")
-    if upload == "gradient":
-        if num_local_steps * num_epochs * num_minibatches != 1:
-            raise ValueError(
-                f"upload='gradient' takes one gradient per round, got num_local_steps={num_local_steps}, "
-                f"num_epochs={num_epochs}, num_minibatches={num_minibatches}; set them to 1 or use upload='delta'"
-            )
-        if optimizer_state != "reset":
-            raise ValueError(
-                f"optimizer_state must be 'reset' with upload='gradient', got {optimizer_state!r}: "
-                "the optimiser lives at the meeting place and keeps its state there"
-            )
-    if objective.batch_size is not None and objective.batch_size % num_minibatches:
-        raise ValueError(
-            f"num_minibatches must divide the {objective.batch_size} samples of a batch (num_envs x num_steps), "
-            f"got {num_minibatches}"
-        )
     training = LocalTraining(
         objective,
         as_optimizer(optimizer),
@@ -407,8 +392,33 @@ def local_training(
         weight,
         optimizer_state,
         statistics,
-        bool(measure_kl),
+        measure_kl,
     )
-    for correction in corrections:
-        correction.check(training)
+    _check_together(training)
     return training
+
+
+def _check_together(training: LocalTraining) -> None:
+    """Raises where options exclude each other."""
+    objective, steps = training.objective, training.num_steps
+    if training.measure_kl and not objective.has_distribution:
+        raise ValueError(f"measure_kl must be False for {type(objective).__name__}, which has no action distribution")
+    if training.upload == "gradient":
+        if steps != 1:
+            raise ValueError(
+                f"upload='gradient' takes one gradient per round, got num_local_steps={training.num_local_steps}, "
+                f"num_epochs={training.num_epochs}, num_minibatches={training.num_minibatches}; set them to 1 or use "
+                "upload='delta'"
+            )
+        if training.optimizer_state != "reset":
+            raise ValueError(
+                f"optimizer_state must be 'reset' with upload='gradient', got {training.optimizer_state!r}: "
+                "the optimiser lives at the meeting place and keeps its state there"
+            )
+    if objective.batch_size is not None and objective.batch_size % training.num_minibatches:
+        raise ValueError(
+            f"num_minibatches must divide the {objective.batch_size} rows of a batch (steps; environments with a "
+            f"memory), got {training.num_minibatches}"
+        )
+    for correction in training.corrections:
+        correction.check(training)

@@ -13,6 +13,7 @@ from ._objective import Objective
 
 
 PyTree = Any
+ACTING = ("actor", "trunk")  # the parts that the action distribution depends on
 
 
 @component
@@ -33,7 +34,7 @@ class NaturalGradient(Correction):
         parts = context.objective.parts(context.params)
 
         def only_actor(values: PyTree) -> PyTree:
-            return jax.tree.map(lambda x, part: jnp.zeros_like(x) if part == "critic" else x, values, parts)
+            return jax.tree.map(lambda x, part: x if part in ACTING else jnp.zeros_like(x), values, parts)
 
         divergence = mean_kl(context.objective, context.params, context.batch)
         slope = jax.grad(divergence)
@@ -50,7 +51,7 @@ class NaturalGradient(Correction):
             longest = jnp.sqrt(2 * self.max_kl / jnp.maximum(curvature, 1e-12))
             direction = tree.scale(self._longest_good(longest, direction, divergence, context), direction)
         step = jax.tree.map(
-            lambda d, g, part: self.critic_scale * g if part == "critic" else d, direction, gradient, parts
+            lambda d, g, part: d if part in ACTING else self.critic_scale * g, direction, gradient, parts
         )
         return step, context.memory
 

@@ -79,6 +79,11 @@ class Objective(abc.ABC):
         return type(self).distribution is not Objective.distribution
 
     @property
+    def has_policy_gradient(self) -> bool:
+        """Whether `reweigh` can weigh the rows of a batch."""
+        return type(self).reweigh is not Objective.reweigh
+
+    @property
     def uses_ratios(self) -> bool:
         """Whether the loss itself weighs rows by the ratio to the behaviour policy."""
         return False

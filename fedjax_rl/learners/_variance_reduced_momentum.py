@@ -4,6 +4,7 @@ import abc
 from typing import Any, ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ..core import check_range, component, tree
 from ._correction import (
@@ -49,7 +50,8 @@ class _VarianceReducedMomentum(Correction):
         return Reference(params, tree.zeros_like(params))
 
     def merge(self, shared: Reference, extra: PyTree, moved: PyTree, merging: Merging) -> tuple[Reference, PyTree]:
-        scale = -1 / (merging.learning_rate * merging.num_steps)
+        length = merging.learning_rate * merging.num_steps
+        scale = jnp.where(length == 0, 0, -1 / jnp.where(length == 0, 1, length))  # nobody moved: no direction
         return Reference(merging.params, tree.scale(scale, moved)), moved
 
 

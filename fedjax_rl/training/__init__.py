@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ._build import build as build
     from ._build import optimizer_summaries as optimizer_summaries
     from ._build import use_all_cores as use_all_cores
-    from ._comparison import Comparison as Comparison
     from ._comparison import compare as compare
     from ._comparison import distinct_labels as distinct_labels
     from ._comparison_views import comparison_tables as comparison_tables
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from ._progress import console as console
     from ._progress import result_table as result_table
     from ._reevaluate import evaluate_run as evaluate_run
+    from ._runs import Comparison as Comparison
     from ._train import Result as Result
     from ._train import resume as resume
     from ._train import train as train
@@ -40,7 +40,6 @@ _HOME = {
     "build": "_build",
     "optimizer_summaries": "_build",
     "use_all_cores": "_build",
-    "Comparison": "_comparison",
     "compare": "_comparison",
     "comparison_tables": "_comparison_views",
     "distinct_labels": "_comparison",
@@ -59,6 +58,7 @@ _HOME = {
     "console": "_progress",
     "result_table": "_progress",
     "evaluate_run": "_reevaluate",
+    "Comparison": "_runs",
     "Result": "_train",
     "resume": "_train",
     "train": "_train",

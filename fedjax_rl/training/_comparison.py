@@ -1,6 +1,5 @@
 """Runs beside each other: what they reached, for what price, and whether the seeds can tell them apart."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,15 +16,16 @@ from ..metrics import (
     time_to_threshold,
     unpaired_difference,
 )
+from ._comparison_views import plot_comparison
 from ._config import ExperimentConfig
 from ._folder import RunFolder, plain
 from ._progress import amount
+from ._runs import PRICES, Comparison, Run
 from ._train import Result
 
 
 PICTURE = "compare.png"
 FEW_SEEDS = 10
-PRICES = ("round", "env_steps", "uplink_bits_total")
 
 # What these settings change, when runs differ in them.
 _MATTERS = {
@@ -36,41 +36,6 @@ _MATTERS = {
     "evaluation.final_episodes": "final returns have other evaluation noise",
     "evaluation.every": "thresholds were looked for on other grids of rounds",
 }
-
-
-class Run(NamedTuple):
-    """One of the runs to compare."""
-
-    label: str
-    path: Path | None
-    config: ExperimentConfig
-    history: Sequence[Mapping[str, Any]]
-    summary: Mapping[str, Any] | None  # None: it has not finished
-
-    @property
-    def evaluations(self) -> dict[int, list[Mapping[str, Any]]]:
-        """The lines of metrics.jsonl with an evaluation, of each seed."""
-        found: dict[int, list[Mapping[str, Any]]] = {}
-        for row in self.history:
-            if row.get("return_mean") is not None:
-                found.setdefault(row["seed"], []).append(row)
-        return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What `compare` returns.
-
-    Attributes:
-        runs: the runs, labelled.
-        report: JSON values: `runs`, one entry each; `thresholds`; `returns_from`, where the last returns are from;
-            `notes`. None stands for what is not finite: never reached, or an interval that is open or does not exist.
-        picture: the picture, where one was wanted.
-    """
-
-    runs: tuple[Run, ...]
-    report: dict[str, Any]
-    picture: Path | None
 
 
 def compare(
@@ -123,8 +88,6 @@ def compare(
     }
     picture = None
     if out is not None:
-        from ._comparison_views import plot_comparison
-
         picture = plot_comparison(opened, Path(out) / PICTURE if Path(out).is_dir() else out, thresholds)
     return Comparison(opened, plain(report), picture)
 

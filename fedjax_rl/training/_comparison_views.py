@@ -7,9 +7,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from ._comparison import PRICES, Comparison, Run
 from ._plots import _AXIS_NAMES, _GREY, _STYLES, COLOURS, _figure, _save, _tidy, curve
 from ._progress import amount
+from ._runs import PRICES, Comparison, Run
 
 
 _MARKERS = "o^sDvPX*"  # not as many as colours, so that the two repeat together only late

@@ -119,6 +119,36 @@ def training(objective: learners.Objective, step_size: float = 0.1, **kwargs: ob
     return learners.local_training(objective, sgd, **kwargs)  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass(frozen=True)
+class Natural:
+    """Natural gradients of all agents together: their length is a divergence, and not one agent's matter."""
+
+    factory: Callable[..., object]
+    merges_plainly: bool = False
+    has_step_size: bool = False
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(OBJECTIVES["actor_critic"][0], max_kl=max(step_size, 1e-3))
+
+
+@dataclasses.dataclass(frozen=True)
+class ByParts:
+    """Uploads a part of what it trains."""
+
+    parts: object
+    merges_plainly: bool = False
+
+    def __call__(self, step_size: float) -> object:
+        policy = policies.mlp_policy(CARTPOLE.env, hidden_sizes=(8,), shared_trunk=False)
+        objective = learners.actor_critic(policy, num_envs=2, num_steps=8)
+        return learners.aggregate_only(training(objective, step_size), self.parts)  # type: ignore[arg-type]
+
+
+def has_step_size(make: Callable[[float], object]) -> bool:
+    """Whether the example's number is a step size, which may be zero."""
+    return getattr(make, "has_step_size", True)
+
+
 # As functions of the step size.
 LEARNERS = {
     "local_training": [
@@ -140,6 +170,9 @@ LEARNERS = {
             training(OBJECTIVES["ppo"][0], s), learners.optimizer(optax.sgd, learning_rate=1.0)
         )
     ],
+    "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
+    "fed_npg": [Natural(learners.fed_npg)],
+    "fed_npg_admm": [Natural(learners.fed_npg_admm)],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

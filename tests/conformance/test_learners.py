@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from fedjax_rl.core import Received, as_metric, tree
-from tests.conformance.examples import CARTPOLE, CONTINUOUS, LEARNERS, LOGGED, every, merges_plainly
+from tests.conformance.examples import CARTPOLE, CONTINUOUS, LEARNERS, LOGGED, every, has_step_size, merges_plainly
 from tests.probes.logged import LoggedObjective
 
 
 LEARNER = pytest.mark.parametrize("make", every(LEARNERS), ids=lambda m: "")
 PLAIN_LEARNER = pytest.mark.parametrize("make", [m for m in every(LEARNERS) if merges_plainly(m)], ids=lambda m: "")
+
+STEPPING_LEARNER = pytest.mark.parametrize("make", [m for m in every(LEARNERS) if has_step_size(m)], ids=lambda m: "")
 
 
 def setting(learner):
@@ -58,7 +60,7 @@ def test_one_compilation_serves_all_numbers_and_the_state_keeps_its_avals(make):
     assert all(bool(jnp.isfinite(as_metric(m).total)) for m in metrics.values())
 
 
-@LEARNER
+@STEPPING_LEARNER
 def test_zero_step_size_gives_the_zero_difference(make):
     learner = make(0.0)
     env, physics, shared, local = setting(learner)
@@ -67,7 +69,7 @@ def test_zero_step_size_gives_the_zero_difference(make):
     assert float(metrics["drift"].total) == 0.0
 
 
-@LEARNER
+@STEPPING_LEARNER
 def test_a_zero_message_changes_no_parameter(make):
     learner = make(0.1)
     env, physics, shared, local = setting(learner)

@@ -43,7 +43,9 @@ def test_any_chunk_size_and_device_count_give_the_same_round(chunk_size, num_dev
         assert x.dtype == y.dtype
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9)
     # The same random numbers: every environment is in the same step of the same episode.
-    np.testing.assert_array_equal(local.objective.episode_length, expected_local.objective.episode_length)
+    np.testing.assert_array_equal(
+        local.objective.rollout.episode_length, expected_local.objective.rollout.episode_length
+    )
     for name in history:
         np.testing.assert_allclose(history[name], expected_history[name], rtol=1e-6, err_msg=name)
 

@@ -195,6 +195,11 @@ def test_hyperparameters_of_an_optimizer_are_leaves():
         ({"optimizer_state": "share"}, "optimizer_state must be one of"),
         ({"corrections": (optax.sgd(1.0),)}, r"corrections\[0\] must be a Correction"),
         ({"upload": "gradient", "num_epochs": 2}, "takes one gradient per round"),
+        (
+            {"upload": "gradient", "corrections": (proximal(0.1),)},
+            "upload must be 'delta' with proximal, got 'gradient'",
+        ),
+        ({"corrections": proximal(0.1)}, r"corrections must be a tuple of corrections, .* write \(correction,\)"),
         ({"upload": "gradient", "optimizer_state": "keep"}, "must be 'reset' with upload='gradient'"),
     ],
 )

@@ -308,7 +308,7 @@ def test_a_policy_is_needed():
 
 def test_minibatches_must_divide_the_batch():
     policy = policies.mlp_policy(envs.cartpole_family().env)
-    with pytest.raises(ValueError, match="num_minibatches must divide the 30 samples"):
+    with pytest.raises(ValueError, match="num_minibatches must divide the 30 rows"):
         learners.local_training(
             learners.ppo(policy, num_envs=3, num_steps=10), learners.optimizer(optax.sgd, learning_rate=0.1),
             num_minibatches=4,

@@ -25,6 +25,7 @@ OBJECTIVES = {
     "a2c": lambda: learners.a2c(POLICY, num_envs=64, num_steps=8),
     "ppo": lambda: learners.ppo(POLICY, num_envs=64, num_steps=8),
 }
+WITH_REPLAY = ("dqn", "double_dqn", "ddpg", "sac")  # learn over many more steps: test_off_policy.py
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -75,7 +76,7 @@ def expected_returns(round_, state):
 
 
 def test_the_tables_are_complete():
-    assert set(OBJECTIVES) == set(registry.names("objectives"))
+    assert {*OBJECTIVES, *WITH_REPLAY} == set(registry.names("objectives"))
     assert set(CORRECTIONS) == set(registry.names("corrections"))
 
 

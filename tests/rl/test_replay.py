@@ -88,6 +88,6 @@ def test_no_step_copies_the_buffer(chunk_size):
     assert writes == 2  # one per leaf
 
 
-@pytest.mark.parametrize("chunk_size", [None, 1])
-def test_a_copy_would_be_seen(chunk_size):
-    assert made_anew(compiled(chunk_size, keep_old=True), STEPS, CAPACITY)[0]
+def test_a_copy_would_be_seen():
+    # Several agents at a time: for one alone the compiler may turn the choice into one of the rows that are written.
+    assert made_anew(compiled(None, keep_old=True), STEPS, CAPACITY)[0]

@@ -21,7 +21,12 @@ BOX = {"family": "cartpole_family('packer-r', continuous=True, max_steps_in_epis
 
 @pytest.mark.parametrize(
     ("name", "world", "kind"),
-    [("dqn", {}, QPolicy), ("double_dqn", {}, QPolicy), ("ddpg", BOX, BoxPolicy), ("sac", BOX, BoxPolicy)],
+    [
+        ("dqn", {}, QPolicy),
+        pytest.param("double_dqn", {}, QPolicy, marks=pytest.mark.slow),
+        pytest.param("ddpg", BOX, BoxPolicy, marks=pytest.mark.slow),
+        ("sac", BOX, BoxPolicy),
+    ],
 )
 def test_a_run_leaves_a_policy_that_plays(tmp_path: Path, name: str, world: dict, kind: type) -> None:
     config = SMALL.replace(world=world, learner={"objective": f"{name}({REMEMBER})"})
