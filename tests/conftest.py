@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 # Programs are small here, and most of the time goes into compiling them. Rounds have their own level.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.core import EnvFamily
+from fedjax_rl.core import EnvFamily, compiler_options
 from fedjax_rl.envs import CartPoleState, Environment, cartpole_family, gymnax_family
 from fedjax_rl.envs._cartpole_family import PHYSICS_SETS
 from tests.envs import reference
@@ -82,7 +82,8 @@ def stepper(env: Environment) -> Callable[..., Any]:
         numbers = jnp.stack(reference.coordinates(env.name, after))
         return numbers, reward, terminated, env.is_truncated(after, physics)
 
-    return jax.jit(jax.vmap(one))
+    # As rounds are compiled, whatever the tests' own level: rounding in float32 depends on it.
+    return jax.jit(jax.vmap(one), compiler_options=compiler_options(jax.default_backend()))
 
 
 def play(family: EnvFamily, given: Situations) -> reference.Steps:
