@@ -68,7 +68,8 @@ class AggregateOnly(Learner):
         return self.learner.merge(key, env, shared, message._replace(params=moved), received)
 
     def policy(self, shared: PyTree, local: PrivateLocal) -> PyTree:
-        return join(self._split(self.learner.policy(shared, local.inner))[0], local.params)
+        own = shared.with_params(join(self._split(shared.params)[0], local.params))
+        return self.learner.policy(own, local.inner)
 
     def _split(self, params: PyTree) -> tuple[PyTree, PyTree]:
         """(shared parts, private parts), each with None in the place of the other."""

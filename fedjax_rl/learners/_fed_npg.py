@@ -55,6 +55,11 @@ class _FederatedNPG(Learner):
 
     def check(self, env: Any, physics: PyTree) -> None:
         self.objective.check(env, physics)
+        if jax.tree.leaves(self.objective.init_statistics(env)):
+            raise ValueError(
+                "policy must not normalise by running statistics with fed_npg and fed_npg_admm, whose messages do not "
+                "carry them; use the policy inside, or local_training with natural_gradient"
+            )
 
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to."""

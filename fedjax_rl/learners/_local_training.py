@@ -39,6 +39,10 @@ class Shared(NamedTuple):
     optimizer: PyTree  # the optimiser's state where it is averaged, or where the meeting place steps; else ()
     corrections: tuple[PyTree, ...]
 
+    def with_params(self, params: PyTree) -> "Shared":
+        """The same server with another model."""
+        return self._replace(params=params)
+
 
 class Local(NamedTuple):
     """What an agent keeps to itself."""

@@ -21,6 +21,14 @@ class Collected(NamedTuple):
     statistics: PyTree = ()  # to be added to the running statistics
 
 
+def check_world(policy: Any, num_envs: int, env: Any, physics: PyTree) -> None:
+    """Raises unless a policy fits an environment, and as many environments are played as an agent pools worlds."""
+    policy.check(env)
+    worlds = None if env.physics_axis is None else jax.tree.leaves(physics)[0].shape[0]
+    if worlds not in (None, num_envs):
+        raise ValueError(f"num_envs must be {worlds}, the pooled worlds of an agent, got {num_envs}")
+
+
 class Objective(abc.ABC):
     """One local RL algorithm for ONE agent; one file each."""
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ..core import check_choice, check_count, check_range, component, static, tree
 from ..policies import Policy
 from ..rl import Replay, RolloutState, Trajectory, init_replay, init_rollout, rollout
-from ._objective import Collected, Objective
+from ._objective import Collected, Objective, check_world
 from ._on_policy import check_discounting, report_episodes
 
 
@@ -77,6 +77,9 @@ class OffPolicy(Objective):
     @property
     def batch_size(self) -> int:
         return self.play.batch_size
+
+    def check(self, env: Any, physics: PyTree) -> None:
+        check_world(self.play.policy, self.play.num_envs, env, physics)
 
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.init(key)

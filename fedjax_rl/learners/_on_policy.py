@@ -20,7 +20,7 @@ from ..rl import (
     run_if_any,
     value_at,
 )
-from ._objective import Collected, Objective
+from ._objective import Collected, Objective, check_world
 
 
 PyTree = Any
@@ -165,10 +165,7 @@ class OnPolicy(Objective):
         return self.play.num_envs * (1 if self.play.policy.has_memory else self.play.num_steps)
 
     def check(self, env: Any, physics: PyTree) -> None:
-        self.play.policy.check(env)
-        worlds = None if env.physics_axis is None else jax.tree.leaves(physics)[0].shape[0]
-        if worlds not in (None, self.play.num_envs):
-            raise ValueError(f"num_envs must be {worlds}, the pooled worlds of an agent, got {self.play.num_envs}")
+        check_world(self.play.policy, self.play.num_envs, env, physics)
 
     def init(self, key: jax.Array, env: Any) -> PyTree:
         return self.play.policy.network.init(key)

@@ -23,6 +23,10 @@ class ServerShared(NamedTuple):
         """The model's parameters."""
         return self.inner.params
 
+    def with_params(self, params: PyTree) -> "ServerShared":
+        """The same server with another model."""
+        return self._replace(inner=self.inner.with_params(params))
+
 
 @component
 class ServerOptimizer(Learner):
@@ -70,7 +74,7 @@ class ServerOptimizer(Learner):
         merged = self.learner.merge(key, env, shared.inner, message, received)
         descent = tree.subtract(shared.params, merged.params)  # minus the movement: what an optimiser descends
         updates, optimizer = self.optimizer.build().update(descent, shared.optimizer, shared.params)
-        return ServerShared(merged._replace(params=optax.apply_updates(shared.params, updates)), optimizer)
+        return ServerShared(merged.with_params(optax.apply_updates(shared.params, updates)), optimizer)
 
     def policy(self, shared: ServerShared, local: PyTree) -> PyTree:
         return self.learner.policy(shared.inner, local)

@@ -12,7 +12,7 @@ import numpy as np
 from ._deterministic import Deterministic
 from ._distributions import Distribution, SquashedGaussian
 from ._networks import Perceptron
-from ._policy import Policy, action_box, check_box, describe, observation_size, tidy
+from ._policy import Policy, action_box, check_box, check_spaces, describe, observation_size, tidy
 
 
 PyTree = Any
@@ -34,6 +34,9 @@ class BoxPolicy(Policy):
     activation: str = "tanh"
     fast_gradient: bool = True
     initialization: str = "orthogonal"
+
+    def check(self, env: Any) -> None:
+        check_spaces(env, self.observation_size, False, self.action_size)
 
     def init(self, key: jax.Array) -> PyTree:
         """Draws `{"actor": {"layer_0": {"kernel", "bias"}, ..., "head"}, "critic": {"q_0": {...}, "q_1": {...}}}`."""

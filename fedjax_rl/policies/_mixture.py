@@ -108,5 +108,7 @@ def mixture_policy(policy: Policy, num_models: int) -> MixturePolicy:
     """
     if not isinstance(policy, Policy):
         raise ValueError(f"policy must be a Policy, got {policy!r}; build one with mlp_policy(family.env)")
+    if policy.has_memory:
+        raise ValueError(f"policy must have no memory, got {policy!r}: each of the models would need one of its own")
     check_count("num_models", num_models)
     return MixturePolicy(policy, int(num_models))

@@ -156,16 +156,7 @@ class NetworkPolicy(Policy):
     initialization: str = "orthogonal"
 
     def check(self, env: Any) -> None:
-        space = env.action_space()
-        num_actions = getattr(space, "n", None)
-        found = (_shape(env.observation_space()), "categorical" if num_actions is not None else "box")
-        wanted = ((self.observation_size,), "categorical" if self.distribution == "categorical" else "box")
-        size = int(num_actions) if num_actions is not None else math.prod(_shape(space))
-        if (*found, size) != (*wanted, self.action_size):
-            raise ValueError(
-                f"policy must fit {env.name}: observations of shape {found[0]} and {_actions(found[1], size)}; got one "
-                f"for shape {wanted[0]} and {_actions(wanted[1], self.action_size)}: build it for this family's env"
-            )
+        check_spaces(env, self.observation_size, self.distribution == "categorical", self.action_size)
 
     def noise(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """`f32[*shape]` uniform in [0, 1) for discrete actions, standard normal `f32[*shape, D]` otherwise."""
@@ -344,8 +335,22 @@ def describe(kind: str, policy: Any) -> dict[str, Any]:
     return {"kind": kind} | {name: list(v) if isinstance(v, tuple) else v for name, v in fields.items()}
 
 
-def _actions(kind: str, size: int) -> str:
-    return f"{size} discrete actions" if kind == "categorical" else f"an action box of {size} dimensions"
+def check_spaces(env: Any, observation_size: int, discrete: bool, action_size: int) -> None:
+    """Raises unless a policy of these sizes fits an environment; `action_size` counts actions or dimensions of one."""
+    space = env.action_space()
+    num_actions = getattr(space, "n", None)
+    size = math.prod(_shape(space)) if num_actions is None else int(num_actions)
+    found = (_shape(env.observation_space()), num_actions is not None, size)
+    wanted = ((observation_size,), discrete, action_size)
+    if found != wanted:
+        raise ValueError(
+            f"policy must fit {env.name}: observations of shape {found[0]} and {_actions(*found[1:])}; got one for "
+            f"shape {wanted[0]} and {_actions(*wanted[1:])}: build it for this family's env"
+        )
+
+
+def _actions(discrete: bool, size: int) -> str:
+    return f"{size} discrete actions" if discrete else f"an action box of {size} dimensions"
 
 
 def _shape(space: Any) -> tuple[int, ...]:

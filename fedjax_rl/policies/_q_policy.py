@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ._distributions import Categorical, Distribution
 from ._networks import Perceptron
-from ._policy import Policy, describe, observation_size, tidy
+from ._policy import Policy, check_spaces, describe, observation_size, tidy
 
 
 PyTree = Any
@@ -25,6 +25,9 @@ class QPolicy(Policy):
     activation: str = "tanh"
     fast_gradient: bool = True
     initialization: str = "orthogonal"
+
+    def check(self, env: Any) -> None:
+        check_spaces(env, self.observation_size, True, self.num_actions)
 
     def init(self, key: jax.Array) -> PyTree:
         """Draws `{"params": {"layer_0": {"kernel", "bias"}, ..., "head": {...}}}`."""

@@ -94,3 +94,35 @@ def test_it_wraps_a_server_optimizer():
 def test_bad_input_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_it_goes_together_with_running_statistics():
+    policy = policies.normalized_policy(policies.mlp_policy(FAMILY.env, hidden_sizes=(4,), shared_trunk=False))
+    for wrap in (lambda x: x, lambda x: learners.server_optimizer(x, optax.sgd(1.0))):
+        inner = learners.local_training(learners.actor_critic(policy, num_envs=2, num_steps=10), SGD)
+        learner = learners.aggregate_only(wrap(inner), ("actor",))
+        round_ = make_round(FAMILY, learner, aggregators.mean(), num_agents=N)
+        state, _ = run(round_, round_.init(jax.random.key(0)), 2)
+        params = round_.policies(state, jnp.arange(N))
+        assert same(params["network"]["params"]["actor"]) and not same(params["network"]["params"]["critic"])
+        assert float(params["statistics"]["observations"]["count"][0]) == 2 * 20
+
+
+def test_the_divergence_from_the_global_policy_is_reported():
+    # With a zero step nothing moves; with steps, it is the mean divergence on the batch that was just learned from.
+    still = training(learners.optimizer(optax.sgd, learning_rate=0.0), measure_kl=True)
+    zero = make_round(FAMILY, still, aggregators.mean(), num_agents=N)
+    assert float(run(zero, zero.init(jax.random.key(0)), 1)[1]["kl_to_global"][0]) == 0.0
+    learner = training(learners.optimizer(optax.sgd, learning_rate=3.0), measure_kl=True)
+    shared = learner.init_shared(jax.random.key(0), FAMILY.env)
+    physics = jax.tree.map(lambda x: x[0], FAMILY.sample(jax.random.key(1), 1))
+    local = learner.init_local(jax.random.key(2), FAMILY.env, physics, shared)
+    key = jax.random.key(3)
+    _, envelope, metrics = learner.update(key, FAMILY.env, physics, learner.broadcast(shared), local, None)
+    k_collect = jax.random.split(jax.random.fold_in(key, 0), 3)[0]
+    batch = learner.objective.collect(k_collect, FAMILY.env, physics, shared.params, local.objective).batch
+    moved = jax.tree.map(jnp.add, shared.params, envelope.payload.params)
+    p, q = (jax.nn.softmax(learner.objective.distribution(x, batch)[0].logits) for x in (shared.params, moved))
+    expected = np.mean(np.sum(p * (np.log(p) - np.log(q)), -1))
+    assert expected > 1e-4
+    np.testing.assert_allclose(metrics["kl_to_global"].total, expected, rtol=1e-3)

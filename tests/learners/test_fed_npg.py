@@ -123,6 +123,11 @@ def test_bad_input_is_refused():
             FAMILY, learners.fed_npg_admm(objective()), aggregators.mean(), num_agents=4,
             participation=participation.uniform_cohort(2),
         )  # fmt: skip
+    normalized = policies.normalized_policy(policies.mlp_policy(FAMILY.env, shared_trunk=False))
+    with pytest.raises(ValueError, match="must not normalise by running statistics with fed_npg"):
+        make_round(
+            FAMILY, learners.fed_npg(learners.actor_critic(normalized)), aggregators.mean(), num_agents=4
+        )  # fmt: skip
     with pytest.raises(ValueError, match=r"max_kl must lie in \(0, inf\)"):
         learners.fed_npg(objective(), max_kl=0.0)
     with pytest.raises(ValueError, match="objective must be an Objective with a stochastic policy"):

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import envs, learners, registry
+from fedjax_rl import aggregators, envs, learners, make_round, registry
 from fedjax_rl.core import agent_map, tree
 from fedjax_rl.rl import ramp
 from tests.hlo import made_anew
@@ -349,3 +349,15 @@ def test_the_capacity_is_whole_blocks(name):
     objective = registry.get("objectives", name)(family.env, num_envs=3, num_steps=5, capacity=100, learning_starts=5)
     assert objective.play.capacity == 105
     assert type(objective) is type(make(family.env))
+
+
+def test_the_world_must_be_the_one_the_networks_are_for():
+    cart, box = envs.cartpole_family(), envs.cartpole_family(continuous=True)
+    for objective, family in (
+        (learners.dqn(cart.env), box),
+        (learners.sac(box.env), cart),
+        (learners.ddpg(box.env), cart),
+    ):
+        learner = learners.local_training(objective, optax.sgd(0.1))
+        with pytest.raises(ValueError, match=r"policy must fit .*: observations of shape"):
+            make_round(family, learner, aggregators.mean(), num_agents=2)

@@ -92,6 +92,8 @@ def test_distillation_lowers_the_divergence(policy):
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="num_models must be an integer >= 1, got 0"):
         policies.mixture_policy(DISCRETE, 0)
+    with pytest.raises(ValueError, match="policy must have no memory"):
+        policies.mixture_policy(policies.gru_policy(envs.cartpole_family().env), 2)
     with pytest.raises(ValueError, match="policy must be a Policy, got 'mlp'"):
         policies.mixture_policy("mlp", 2)
     with pytest.raises(ValueError, match=r"observations must be \[S, d\]"):
