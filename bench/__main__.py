@@ -1,4 +1,4 @@
-"""Commands: limit, throughput, scaling, all, compare, plot."""
+"""Commands: limit, throughput, ppo, scaling, all, compare, plot."""
 
 import argparse
 import dataclasses
@@ -19,8 +19,9 @@ def _parser() -> argparse.ArgumentParser:
     helps = {
         "limit": "matrix products, and gymnax stepping",
         "throughput": "rollouts and full rounds of several shapes; with any option below, of that one shape",
+        "ppo": "rounds of PPO against a plain jitted PPO loop in the same process",
         "scaling": "full rounds from 1 to 100 000 agents",
-        "all": "limit, throughput and scaling",
+        "all": "limit, throughput, ppo and scaling",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text)
@@ -58,7 +59,7 @@ def _one_setting(arguments: argparse.Namespace, num_devices: int) -> Setting | N
     if not given:
         return None
     setting = Setting(**{"work": "round", "num_envs": 8, "num_devices": num_devices, **given})
-    if setting.chunk_size is None and setting.work in ("rollout", "round"):
+    if setting.chunk_size is None and setting.work in ("rollout", "round", "ppo"):
         return dataclasses.replace(setting, chunk_size=chunk_size(setting))
     return setting
 
@@ -68,10 +69,11 @@ def _line(measurement: Measurement) -> str:
     m, setting = measurement, measurement.setting
     speed = f"{m.env_steps_per_second / 1e6:9.3f} M steps/s" if m.env_steps_per_second else " " * 19
     share = f"{m.share_of_bound:6.1%} of the bound" if m.share_of_bound else " " * 19
-    return (
+    line = (
         f"{setting.label:44} {setting.size:>6} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"
         f"  compile {m.compile_seconds:5.2f} s  {m.peak_rss_mb:6.0f} MB"
     )
+    return f"{line}  {m.over_reference:.2f}x the plain loop" if m.over_reference else line
 
 
 def _measure_all(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ import jax
 
 from . import _machine
 from ._gymnax import gymnax_stepping
-from ._ours import our_rollout, our_round
+from ._ours import our_ppo, our_rollout, our_round
 from ._setting import Measurement, Setting
 from ._work import Work, matmul
 
@@ -26,6 +26,7 @@ _WORKS = {
     "gymnax_policy": gymnax_stepping,
     "rollout": our_rollout,
     "round": our_round,
+    "ppo": our_ppo,
 }
 
 
@@ -64,12 +65,24 @@ def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
     memory = Memory(_machine.peak_rss_mb(), compile_rss_mb, _machine.peak_device_mb())
     product = work if setting.work == "matmul" else matmul(setting)
     product.call()
-    seconds, product_seconds = [], []
+    reference = work.reference() if work.reference else None
+    if reference:
+        reference.call()
+        reference.call()
+    seconds, product_seconds, reference_seconds = [], [], []
     while len(seconds) < effort.min_calls or (sum(seconds) < effort.min_seconds and len(seconds) < effort.max_calls):
         product_seconds.append(_timed(product.call))
         seconds.append(_timed(work.call))
+        if reference:
+            reference_seconds.append(_timed(reference.call))
+    over_reference = None
+    if reference:
+        scale = work.env_steps / reference.env_steps
+        over_reference = statistics.median(
+            scale * theirs / ours for ours, theirs in zip(seconds, reference_seconds, strict=True)
+        )
     matmul_gflops = product.flop / statistics.median(product_seconds) / 1e9
-    return _measurement(setting, work, seconds, matmul_gflops, memory)
+    return _measurement(setting, work, seconds, matmul_gflops, memory, over_reference)
 
 
 def _timed(call: Callable[[], None]) -> float:
@@ -79,7 +92,12 @@ def _timed(call: Callable[[], None]) -> float:
 
 
 def _measurement(
-    setting: Setting, work: Work, seconds: list[float], matmul_gflops: float, memory: Memory
+    setting: Setting,
+    work: Work,
+    seconds: list[float],
+    matmul_gflops: float,
+    memory: Memory,
+    over_reference: float | None,
 ) -> Measurement:
     median = statistics.median(seconds)
     env_steps = work.env_steps / median if work.env_steps else None
@@ -104,6 +122,7 @@ def _measurement(
         matmul_gflops=matmul_gflops,
         flop_per_step=per_step,
         share_of_bound=env_steps * per_step / (matmul_gflops * 1e9) if env_steps and per_step else None,
+        over_reference=over_reference,
     )
 
 
@@ -133,6 +152,7 @@ def _main() -> None:
     fields = request["setting"]
     setting = Setting(**{**fields, "hidden_sizes": tuple(fields["hidden_sizes"])})
     jax.config.update("jax_num_cpu_devices", setting.num_devices)  # before the first use of JAX
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # as `use_all_cores` does
     print(measure(setting, Effort(**request["effort"])).to_json())
 
 

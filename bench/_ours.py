@@ -1,5 +1,6 @@
-"""The library's rollout and its full round, through what users call."""
+"""The library's rollout and its full rounds, through what users call."""
 
+import functools
 import time
 from typing import Any
 
@@ -12,10 +13,11 @@ from jax.sharding import PartitionSpec as P
 from fedjax_rl.aggregators import mean
 from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
 from fedjax_rl.envs import cartpole_family
-from fedjax_rl.learners import actor_critic, local_training, optimizer
+from fedjax_rl.learners import LocalTraining, actor_critic, local_training, optimizer, ppo
 from fedjax_rl.policies import mlp_policy
 from fedjax_rl.rl import init_rollout, rollout
 
+from ._plain_ppo import CLIP, DISCOUNT, EPOCHS, LAMBDA, LEARNING_RATE, MINIBATCHES, plain_ppo
 from ._setting import Setting
 from ._work import Work, forward_flop, gradient_flop, repeated
 
@@ -59,13 +61,37 @@ def our_rollout(setting: Setting) -> Work:
 
 def our_round(setting: Setting) -> Work:
     """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge."""
-    family, mesh = cartpole_family(_FAMILY), make_mesh(setting.num_devices)
-    policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
+    env = cartpole_family(_FAMILY).env
+    policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes)
     objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
     adam = optimizer(optax.adam, learning_rate=1e-3)
     learner = local_training(objective, adam, num_local_steps=setting.num_local_steps)
+    return _rounds(setting, learner, forward_flop(setting) + gradient_flop(setting))
+
+
+def our_ppo(setting: Setting) -> Work:
+    """A federated round of PPO with the numbers of `plain_ppo`, its reference."""
+    env = cartpole_family(_FAMILY).env
+    policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes, shared_trunk=False)
+    objective = ppo(
+        policy, num_envs=setting.num_envs, num_steps=setting.num_steps, discount=DISCOUNT, gae_lambda=LAMBDA, clip=CLIP
+    )
+    adam = optimizer(optax.adam, learning_rate=LEARNING_RATE)
+    learner = local_training(objective, adam, num_epochs=EPOCHS, num_minibatches=MINIBATCHES, optimizer_state="keep")
+    flop = 2 * (forward_flop(setting, 1) + EPOCHS * gradient_flop(setting, 1))  # two networks of one output
+    return _rounds(setting, learner, flop)._replace(reference=functools.partial(plain_ppo, setting))
+
+
+def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float) -> Work:
+    """Rounds of a learner, as users run them."""
+    mesh = make_mesh(setting.num_devices)
     round_ = make_round(
-        family, learner, mean(), num_agents=setting.num_agents, chunk_size=setting.chunk_size, mesh=mesh
+        cartpole_family(_FAMILY),
+        learner,
+        mean(),
+        num_agents=setting.num_agents,
+        chunk_size=setting.chunk_size,
+        mesh=mesh,
     )
     state = round_.init(jax.random.key(0))
     begin = time.perf_counter()
@@ -78,8 +104,8 @@ def our_round(setting: Setting) -> Work:
         jax.block_until_ready((state, history))
 
     updates = setting.rounds_per_call * setting.num_agents
-    env_steps = updates * setting.num_local_steps * setting.num_envs * setting.num_steps
-    return Work(call, seconds, env_steps * (forward_flop(setting) + gradient_flop(setting)), env_steps, updates)
+    env_steps = updates * learner.num_local_steps * setting.num_envs * setting.num_steps
+    return Work(call, seconds, env_steps * flop_per_step, env_steps, updates)
 
 
 def _spread(stacked: Any, num_agents: int, mesh: Mesh | None) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 
-WORKS = ("matmul", "gymnax_random", "gymnax_policy", "rollout", "round")
+WORKS = ("matmul", "gymnax_random", "gymnax_policy", "rollout", "round", "ppo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Measurement:
     matmul_gflops: float  # median over calls between those of the work
     flop_per_step: float | None  # of the network: acting, and the gradient in a round
     share_of_bound: float | None  # env_steps_per_second over what matmul_gflops would allow
+    over_reference: float | None  # speed over that of the same work done plainly, median over pairs of calls in turns
 
     def to_json(self) -> str:
         """One line, without the line break."""

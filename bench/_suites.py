@@ -37,6 +37,12 @@ def throughput(num_devices: int) -> Iterator[Setting]:
     yield _chunked(dataclasses.replace(ROUND, num_agents=100, num_local_steps=4, num_devices=num_devices))
 
 
+def ppo(num_devices: int) -> Iterator[Setting]:
+    """Full rounds of PPO, 4 epochs x 4 minibatches: one large agent, and the same environments spread over 256."""
+    for num_agents, num_envs in ((1, 2048), (256, 8)):
+        yield _chunked(Setting("ppo", num_agents, num_envs, num_steps=128, num_devices=num_devices))
+
+
 def scaling(num_devices: int) -> Iterator[Setting]:
     """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one."""
     for num_envs, largest in ((8, 10_000), (1, 100_000)):
@@ -64,4 +70,4 @@ def _chunked(setting: Setting) -> Setting:
     return dataclasses.replace(setting, chunk_size=chunk_size(setting))
 
 
-SUITES = {"limit": limit, "throughput": throughput, "scaling": scaling}
+SUITES = {"limit": limit, "throughput": throughput, "ppo": ppo, "scaling": scaling}

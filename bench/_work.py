@@ -23,6 +23,7 @@ class Work(NamedTuple):
     flop: float  # of matrix products, per call
     env_steps: int = 0  # per call; 0 where there is no environment
     agent_updates: int = 0  # per call; 0 where nothing learns
+    reference: "Callable[[], Work] | None" = None  # builds the same work done plainly, to be called in turns with it
 
 
 def compiled(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], float]:
@@ -72,12 +73,12 @@ def matmul(setting: Setting) -> Work:
     return Work(lambda: jax.block_until_ready(product(matrices)), seconds, 2.0 * setting.num_devices * n**3)
 
 
-def forward_flop(setting: Setting) -> float:
+def forward_flop(setting: Setting, outputs: int = 2) -> float:
     """One evaluation of a shared-trunk actor-critic for CartPole: 4 inputs; a logit that decides, and a value."""
-    sizes = (4, *setting.hidden_sizes, 2)
+    sizes = (4, *setting.hidden_sizes, outputs)
     return sum(2.0 * rows * columns for rows, columns in itertools.pairwise(sizes))
 
 
-def gradient_flop(setting: Setting) -> float:
+def gradient_flop(setting: Setting, outputs: int = 2) -> float:
     """One gradient per step: forward, gradient of the weights, gradient of the inputs but for the first layer's."""
-    return 3 * forward_flop(setting) - 2.0 * 4 * setting.hidden_sizes[0]
+    return 3 * forward_flop(setting, outputs) - 2.0 * 4 * setting.hidden_sizes[0]

@@ -15,6 +15,7 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Both before the first computation: devices are counted once per process.
 jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # see use_all_cores
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

@@ -33,6 +33,7 @@ MEASUREMENT = Measurement(
     matmul_gflops=100.0,
     flop_per_step=1e6,
     share_of_bound=1e-3,
+    over_reference=None,
 )
 
 
@@ -44,6 +45,7 @@ def faster(m: Measurement, factor: float) -> Measurement:
         seconds=m.seconds / factor,
         env_steps_per_second=m.env_steps_per_second * factor,
         share_of_bound=m.share_of_bound * factor,
+        over_reference=None,
         peak_rss_mb=m.peak_rss_mb / 2,
         git_revision="0" * 40,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from bench import __main__ as command
 from bench._measure import Effort, in_process_of_its_own, measure
+from bench._plain_ppo import plain_ppo
 from bench._plot import plot
 from bench._setting import Measurement, Setting, read
 from bench._suites import SUITES
@@ -48,6 +49,16 @@ def test_measurement_of_a_round(measurement: Measurement) -> None:
     assert m.share_of_bound == pytest.approx(m.env_steps_per_second * m.flop_per_step / (m.matmul_gflops * 1e9))
     assert m.compile_seconds > 0.01
     assert 50 < m.compile_rss_mb <= m.peak_rss_mb < 2000
+
+
+def test_ppo_is_held_against_a_plain_loop() -> None:
+    setting = dataclasses.replace(TINY, work="ppo", num_steps=6)
+    m = measure(setting, SHORT)
+    assert m.over_reference is not None and 0.01 < m.over_reference < 100
+    assert m.flop_per_step == pytest.approx(2 * (forward_flop(setting, 1) + 4 * gradient_flop(setting, 1)))
+    plain = plain_ppo(setting)
+    assert plain.env_steps == 3 * 2 * 6
+    plain.call()
 
 
 def test_memory_is_that_of_the_process_alone(measurement: Measurement) -> None:
