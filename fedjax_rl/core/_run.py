@@ -20,7 +20,11 @@ History = dict[str, Any]
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh | None:
-    """A mesh over the first `num_devices` devices (None: all) along the axis "agents"; None for a single device."""
+    """A mesh over the first `num_devices` devices (None: all) along the axis "agents"; None for a single device.
+
+    With several CPU devices, set `jax_cpu_enable_async_dispatch` to False before the first use of JAX, as the command
+    line does: slices of sharded arrays, started together on busy cores, can otherwise wait for each other for ever.
+    """
     available = len(jax.devices())
     num_devices = available if num_devices is None else num_devices
     check_count("num_devices", num_devices)

@@ -306,7 +306,12 @@ def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
 
 
 def use_all_cores() -> None:
-    """Asks JAX for one CPU device per core, before its first use; too late is no error, only slower."""
+    """Asks JAX for one CPU device per core, before its first use; too late is no error, only slower.
+
+    Programs are then run one after another: two that XLA started together wait for each other for ever where the cores
+    are busy and devices exchange something (jaxlib 0.10, reproduced by slices of sharded arrays under load).
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if getattr(jax.config, "jax_num_cpu_devices", -1) > 0:  # somebody has decided
