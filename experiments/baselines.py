@@ -2,7 +2,7 @@
 
 Equal carts and different ones (`packer-r`), 1 to 50 agents, everyone or a fifth of them in each round.
 
-    python experiments/baselines.py [--seeds 20] [--rounds 40] [--out runs/baselines]
+    python experiments/baselines.py [--seeds 20] [--rounds 30] [--out runs/baselines]
 """
 
 from _variants import arguments, study
@@ -11,7 +11,7 @@ from fedjax_rl.training import preset
 
 
 def main() -> None:
-    options = arguments("baselines", __doc__, rounds=40)
+    options = arguments("baselines", __doc__, rounds=30)
     variants = {}
     for family in ("nominal", "packer-r"):
         for num_agents in (1, 2, 5, 10, 50):

@@ -11,17 +11,19 @@ from _variants import arguments, study
 from fedjax_rl.training import ExperimentConfig
 
 
+LEARNING_RATE = 0.5
+# FedDyn's alpha is what makes its memory a mean gradient: 1 / (learning rate x local steps).
 CORRECTIONS = {
     "FedAvg": (),
     "FedProx": ("proximal(0.1)",),
     "SCAFFOLD": ("control_variates()",),
-    "FedDyn": ("dynamic_regularization(0.1)",),
+    "FedDyn": ("dynamic_regularization({alpha})",),
     "MIME": ("mime(0.0)",),
 }
 
 
 def main() -> None:
-    options = arguments("drift", __doc__, local_steps_in_all=256)
+    options = arguments("drift", __doc__, local_steps_in_all=512)
     variants = {}
     for steps in (1, 4, 16, 64):
         for method, corrections in CORRECTIONS.items():
@@ -36,15 +38,15 @@ def main() -> None:
                 policy={"hidden_sizes": (32, 32), "shared_trunk": False},
                 rollout={"num_envs": 4, "num_steps": 50},
                 learner={
-                    "objective": "actor_critic(gae_lambda=0.95, normalization='advantages', entropy_cost=0.0)",
-                    "optimizer": "sgd(learning_rate=0.1)",
+                    "objective": "actor_critic(normalization='advantages', value_cost=0.05, entropy_cost=0.0)",
+                    "optimizer": f"sgd(learning_rate={LEARNING_RATE})",
                     "num_local_steps": steps,
-                    "corrections": corrections,
+                    "corrections": tuple(c.format(alpha=1 / (LEARNING_RATE * steps)) for c in corrections),
                     "optimizer_state": "reset",
                 },
                 evaluation={"every": max(1, rounds * exchanges // 16), "success": (), "unseen_agents": 0},
             )
-    study(variants, options.out)
+    study(variants, options.out, thresholds=(90.0,))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Carts of horizon 100, a small network, ten local steps of five trajectories each. beta = 1 is plain averaging.
 
-    python experiments/momentum.py [--seeds 30] [--rounds 60] [--out runs/momentum]
+    python experiments/momentum.py [--seeds 30] [--rounds 25] [--out runs/momentum]
 """
 
 from _variants import arguments, study
@@ -11,7 +11,7 @@ from fedjax_rl.training import ExperimentConfig
 
 
 def main() -> None:
-    options = arguments("momentum", __doc__, seeds=30, rounds=60)
+    options = arguments("momentum", __doc__, seeds=30, rounds=25)
     variants = {}
     for num_agents in (1, 2, 5, 10, 20):
         for method, correction in (("FedSVRPG-M", "svrpg_momentum"), ("FedHAPG-M", "hapg_momentum")):
@@ -31,7 +31,7 @@ def main() -> None:
                         "corrections": (f"{correction}(beta={beta}, max_ratio=1.8)",),
                         "optimizer_state": "reset",
                     },
-                    evaluation={"every": 3, "success": (95.0,), "unseen_agents": 0},
+                    evaluation={"every": 1, "success": (95.0,), "unseen_agents": 0},
                 )
     study(variants, options.out, thresholds=(95.0,))
 

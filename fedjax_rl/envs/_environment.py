@@ -1,6 +1,7 @@
 """What an environment is: one MDP whose physics is an argument."""
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -111,3 +112,42 @@ class Environment(abc.ABC):
         ended = jnp.logical_or(terminated, truncated)
         observation, state = jax.tree.map(lambda new, old: jax.lax.select(ended, new, old), fresh, (last, stepped))
         return observation, state, reward, terminated, truncated, {**info, "final_observation": last}
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvironmentWrapper(Environment):
+    """An environment that is another one but for what a subclass says."""
+
+    env: Environment
+
+    @property
+    def name(self) -> str:
+        return self.env.name
+
+    @property
+    def default_params(self) -> Params:
+        return self.env.default_params
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        return self.env.rules
+
+    def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> Noise:
+        return self.env.reset_noise(key, shape)
+
+    def reset_from(self, noise: Noise, params: Params) -> tuple[Observation, State]:
+        return self.env.reset_from(noise, params)
+
+    def step_env(
+        self, key: jax.Array, state: State, action: jax.Array, params: Params
+    ) -> tuple[Observation, State, jax.Array, jax.Array, dict[str, Any]]:
+        return self.env.step_env(key, state, action, params)
+
+    def is_truncated(self, state: State, params: Params) -> jax.Array:
+        return self.env.is_truncated(state, params)
+
+    def observation_space(self, params: Params | None = None) -> Any:
+        return self.env.observation_space(params)
+
+    def action_space(self, params: Params | None = None) -> Any:
+        return self.env.action_space(params)

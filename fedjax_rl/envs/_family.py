@@ -11,7 +11,7 @@ import numpy as np
 
 from fedjax_rl.core import EnvFamily, check_count, component, is_concrete, static
 
-from ._environment import Environment, Noise, Observation, Params, State
+from ._environment import Environment, EnvironmentWrapper, Params
 from ._physics import Rule, did_you_mean, names_of, replace, stack_of
 
 
@@ -169,44 +169,10 @@ def _checked(name: str, value: Any, rule: Rule) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class PooledEnvironment(Environment):
+class PooledEnvironment(EnvironmentWrapper):
     """An environment of which every copy has its own physics; see `pooled`."""
 
     physics_axis: ClassVar[int | None] = 0
-
-    env: Environment
-
-    @property
-    def name(self) -> str:
-        return self.env.name
-
-    @property
-    def default_params(self) -> Params:
-        return self.env.default_params
-
-    @property
-    def rules(self) -> Mapping[str, Rule]:
-        return self.env.rules
-
-    def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> Noise:
-        return self.env.reset_noise(key, shape)
-
-    def reset_from(self, noise: Noise, params: Params) -> tuple[Observation, State]:
-        return self.env.reset_from(noise, params)
-
-    def step_env(
-        self, key: jax.Array, state: State, action: jax.Array, params: Params
-    ) -> tuple[Observation, State, jax.Array, jax.Array, dict[str, Any]]:
-        return self.env.step_env(key, state, action, params)
-
-    def is_truncated(self, state: State, params: Params) -> jax.Array:
-        return self.env.is_truncated(state, params)
-
-    def observation_space(self, params: Params | None = None) -> Any:
-        return self.env.observation_space(params)
-
-    def action_space(self, params: Params | None = None) -> Any:
-        return self.env.action_space(params)
 
 
 @component

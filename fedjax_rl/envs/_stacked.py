@@ -1,7 +1,6 @@
 """Remembering by looking at the last few steps."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -10,9 +9,8 @@ import numpy as np
 
 from fedjax_rl.core import EnvFamily, check, check_count
 
-from ._environment import Environment, Noise, Observation, Params, State
+from ._environment import Environment, EnvironmentWrapper, Noise, Observation, Params, State
 from ._family import PooledFamily
-from ._physics import Rule
 from ._spaces import Box
 
 
@@ -32,31 +30,15 @@ class StackedState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class StackedEnvironment(Environment):
+class StackedEnvironment(EnvironmentWrapper):
     """An environment that shows its last steps too; build it with `stacked`.
 
     The observation is (o_t, o_{t-1}, ..., o_{t-k+1}) and, if asked, (a_{t-1}, ..., a_{t-k+1}), newest first, one-hot
     where actions are discrete and clipped to the box otherwise; zeros stand for what was before the episode.
     """
 
-    env: Environment
-    num_frames: int
+    num_frames: int = 4
     actions: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.env.name
-
-    @property
-    def default_params(self) -> Params:
-        return self.env.default_params
-
-    @property
-    def rules(self) -> Mapping[str, Rule]:
-        return self.env.rules
-
-    def reset_noise(self, key: jax.Array, shape: tuple[int, ...]) -> Noise:
-        return self.env.reset_noise(key, shape)
 
     def reset_from(self, noise: Noise, params: Params) -> tuple[Observation, StackedState]:
         observation, state = self.env.reset_from(noise, params)
@@ -105,9 +87,6 @@ class StackedEnvironment(Environment):
             return np.concatenate([frame, np.minimum(older, 0) if which == "low" else np.maximum(older, 0)])
 
         return Box(bound("low", 0.0), bound("high", 1.0), (self._size,), space.dtype)
-
-    def action_space(self, params: Params | None = None) -> Any:
-        return self.env.action_space(params)
 
     @property
     def _size(self) -> int:
