@@ -2,7 +2,7 @@
 
 Equal carts and different ones (`packer-r`), 1 to 50 agents, everyone or a fifth of them in each round.
 
-    python experiments/baselines.py [--seeds 20] [--rounds 30] [--out runs/baselines]
+    python experiments/baselines.py [--seeds 20] [--rounds 20] [--out runs/baselines]
 """
 
 from _variants import arguments, study
@@ -11,7 +11,7 @@ from fedjax_rl.training import preset
 
 
 def main() -> None:
-    options = arguments("baselines", __doc__, rounds=30)
+    options = arguments("baselines", __doc__, rounds=20)
     variants = {}
     for family in ("nominal", "packer-r"):
         for num_agents in (1, 2, 5, 10, 50):
@@ -20,7 +20,7 @@ def main() -> None:
                 num_rounds=options.rounds,
                 num_agents=num_agents,
                 world={"family": f"cartpole_family('{family}')"},
-                evaluation={"every": 2, "final_episodes": 20, "success": (475.0,), "unseen_agents": 0},
+                evaluation={"every": 1, "final_episodes": 20, "success": (475.0,), "unseen_agents": 0},
             )
             where = f"{family}, N={num_agents}"
             variants[f"federated, {where}"] = base

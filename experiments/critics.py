@@ -2,7 +2,7 @@
 
 Carts with their own set-points earn different rewards for the same behaviour.
 
-    python experiments/critics.py [--seeds 20] [--rounds 60] [--out runs/critics]
+    python experiments/critics.py [--seeds 20] [--rounds 24] [--out runs/critics]
 """
 
 from _variants import arguments, study
@@ -11,13 +11,13 @@ from fedjax_rl.training import preset
 
 
 def main() -> None:
-    options = arguments("critics", __doc__, rounds=60)
+    options = arguments("critics", __doc__, rounds=24)
     base = preset("cartpole").replace(
         num_agents=20,
         num_seeds=options.seeds,
         num_rounds=options.rounds,
         world={"family": "cartpole_family('packer-r', set_point=(-1.0, 1.0))"},
-        evaluation={"every": 4, "final_episodes": 20, "success": (), "unseen_agents": 0},
+        evaluation={"every": 2, "final_episodes": 20, "success": (), "unseen_agents": 0},
     )
     variants = {
         "all shared": {},
