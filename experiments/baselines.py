@@ -12,7 +12,7 @@ from fedjax_rl.training import preset
 
 def main() -> None:
     options = arguments("baselines", __doc__, rounds=20)
-    variants = {}
+    variants, groups = {}, {}
     for family in ("nominal", "packer-r"):
         for num_agents in (1, 2, 5, 10, 50):
             base = preset("cartpole").replace(
@@ -29,13 +29,15 @@ def main() -> None:
             variants[f"isolated, {where}"] = base.replace(round={"topology": "isolated()"})
             variants[f"centralised, {where}"] = base.replace(
                 num_agents=1,
-                world={"family": f"pooled(cartpole_family('{family}'))"},
+                world={"family": f"pooled(cartpole_family('{family}'), copies=4)"},
                 rollout={"num_envs": 4 * num_agents},
             )
             if num_agents >= 5:
                 cohort = f"uniform_cohort({num_agents // 5})"
                 variants[f"federated 20 %, {where}"] = base.replace(round={"participation": cohort})
-    study(variants, options.out, thresholds=(475.0,))
+            labels = [label for label in variants if label.endswith(where)]
+            groups[where.replace(", ", "-")] = [f"federated, {family}, N=1", *labels]
+    study(variants, options, thresholds=(475.0,), groups=groups)
 
 
 if __name__ == "__main__":

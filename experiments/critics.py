@@ -10,6 +10,9 @@ from _variants import arguments, study
 from fedjax_rl.training import preset
 
 
+WHOLE = {"episodes": "fresh", "num_envs": 1, "num_steps": 500}
+
+
 def main() -> None:
     options = arguments("critics", __doc__, rounds=24)
     base = preset("cartpole").replace(
@@ -23,7 +26,8 @@ def main() -> None:
         "all shared": {},
         "actor shared, own critics": {"learner": {"wrappers": ("aggregate_only(('actor',))",)}},
         "critic shared, own actors": {"learner": {"wrappers": ("aggregate_only(('critic',))",)}},
-        "weights by samples": {"learner": {"weight": "samples"}},
+        "whole episodes": {"rollout": WHOLE},  # now messages differ in their samples
+        "whole episodes, weights by samples": {"rollout": WHOLE, "learner": {"weight": "samples"}},
         "observations normalised": {"policy": {"normalize_observations": True}},
         "rewards normalised": {"policy": {"normalize_rewards": True}},
         "both normalised": {"policy": {"normalize_observations": True, "normalize_rewards": True}},
@@ -33,7 +37,7 @@ def main() -> None:
         },
         "nothing shared": {"round": {"topology": "isolated()"}},
     }
-    study({label: base.replace(**changes) for label, changes in variants.items()}, options.out)
+    study({label: base.replace(**changes) for label, changes in variants.items()}, options)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def main() -> None:
                 },
                 evaluation={"every": max(1, rounds * exchanges // 16), "success": (), "unseen_agents": 0},
             )
-    study(variants, options.out, thresholds=(90.0,))
+    study(variants, options, thresholds=(90.0,))
 
 
 if __name__ == "__main__":
