@@ -84,7 +84,7 @@ def our_ppo(setting: Setting) -> Work:
 
 def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float) -> Work:
     """Rounds of a learner, as users run them."""
-    mesh = make_mesh(setting.num_devices)
+    mesh = make_mesh(min(setting.num_devices, setting.num_agents))  # as the trainer does
     round_ = make_round(
         cartpole_family(_FAMILY),
         learner,

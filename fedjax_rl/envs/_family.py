@@ -244,8 +244,6 @@ def pooled(family: EnvFamily, num_envs: int | None = None, copies: int = 1) -> P
     if num_envs % copies:
         raise ValueError(f"num_envs must be a multiple of copies={copies}, got {num_envs}")
     if family.num_agents not in (None, num_envs // copies):
-        raise ValueError(
-            f"num_envs must be {family.num_agents * copies}, the number of agents of the family times copies, got "
-            f"{num_envs}"
-        )
+        what = "the number of agents of the family" + f" times copies={copies}" * (copies > 1)
+        raise ValueError(f"num_envs must be {family.num_agents * copies}, {what}, got {num_envs}")
     return PooledFamily(family, num_envs, copies)

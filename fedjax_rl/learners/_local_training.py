@@ -379,7 +379,8 @@ def local_training(
         upload: "delta" or "gradient".
         weight: "samples" weighs a message by its environment steps (in CartPole these grow with the return, so it
             favours agents that are already good); "uniform" weighs all alike.
-        optimizer_state: "reset" every round, "keep" with the agent, or "average" with the parameters.
+        optimizer_state: "reset" every round, "keep" with the agent (also where its message is lost: it has taken the
+            steps), or "average" with the parameters.
         statistics: running sums of the objective (a normalising policy's moments): "federated" adds up what all agents
             saw, as part of the message; "local" leaves each agent its own, and agents then act differently.
         measure_kl: report `kl_to_global`, mean_s KL(pi_downloaded || pi_trained) after each local step; costs two
