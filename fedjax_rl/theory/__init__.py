@@ -18,10 +18,10 @@ from ._evaluation import policy_chain as policy_chain
 from ._evaluation import policy_reward as policy_reward
 from ._evaluation import state_values as state_values
 from ._fed_lsa import MeanSquaredError as MeanSquaredError
-from ._fed_lsa import scafflsa_control_variates as scafflsa_control_variates
 from ._fed_lsa import fed_lsa_bias as fed_lsa_bias
 from ._fed_lsa import fed_lsa_bias_expansion as fed_lsa_bias_expansion
 from ._fed_lsa import fed_lsa_mean_squared_error as fed_lsa_mean_squared_error
+from ._fed_lsa import scafflsa_control_variates as scafflsa_control_variates
 from ._federation import AveragedMDP as AveragedMDP
 from ._federation import averaged_mdp as averaged_mdp
 from ._federation import kernel_deviation as kernel_deviation
