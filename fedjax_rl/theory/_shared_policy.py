@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.scipy.linalg import lu_factor, lu_solve
 
 from fedjax_rl.core import check_count, check_range
 
 from ._control import policy_iteration
-from ._evaluation import action_values, discounted_occupancy
+from ._evaluation import _resolvent
 from ._federation import averaged_mdp
 from ._lifted import lifted
 from ._policy_gradient import averaged_return
@@ -83,7 +84,7 @@ def best_deterministic_policy(
 
 def best_stochastic_policy(
     key: jax.Array, kernel: jax.Array, reward: jax.Array, initial: jax.Array, discount: Any, *, num_starts: int = 8,
-    num_iterations: int = 2000, tolerance: float = 1e-9,
+    num_iterations: int = 1000, tolerance: float = 1e-9,
 ) -> SharedPolicy:  # fmt: skip
     """A local maximum of (1 / N) sum_c J_c over stationary stochastic policies: the best of several ascents.
 
@@ -163,12 +164,19 @@ def _climb(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
     unit = jnp.finfo(policy.dtype).eps
 
+    def of_agent(
+        policy: jax.Array, kernel: jax.Array, reward: jax.Array, initial: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """J_c, dJ_c/dpi and how often states are visited, from one factorisation."""
+        factors = lu_factor(_resolvent(kernel, policy, discount))
+        values = lu_solve(factors, jnp.sum(policy * reward, -1))
+        visits = lu_solve(factors, initial, trans=1)
+        worth = reward + discount * jnp.einsum("sat,t->sa", kernel, values)
+        return initial @ values, visits[:, None] * worth, visits
+
     def look(policy: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """J, dJ/dpi and how often states are visited."""
-        visits = discounted_occupancy(kernel, policy, initial, discount) / (1 - discount)
-        worth = action_values(kernel, reward, policy, discount)
-        slope = jnp.mean(visits[:, :, None] * worth, 0)
-        return averaged_return(kernel, reward, policy, initial, discount), slope, jnp.mean(visits, 0)
+        found = jax.vmap(of_agent, (None, 0, 0, 0))(policy, kernel, reward, initial)
+        return jax.tree.map(lambda part: jnp.mean(part, 0), found)
 
     def step(carry: Any) -> Any:
         policy, (value, slope, visits), length, count = carry
