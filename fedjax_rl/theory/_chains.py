@@ -81,7 +81,7 @@ def mixing_time(chain: jax.Array, *, distance: float = 0.25) -> jax.Array:
         `f[...]` steps; inf for a periodic chain, or beyond 2^40 steps.
 
     Raises:
-        ValueError: the chain has more than one stationary law, or the distance lies outside (0, 1).
+        ValueError: not in float64, the chain has more than one stationary law, or the distance lies outside (0, 1).
 
     Reference: Levin and Peres, "Markov chains and mixing times", 2nd edition, 2017, section 4.5.
     """
@@ -155,7 +155,7 @@ def _stationary(chain: jax.Array) -> jax.Array:
     return jnp.where(unique, law / jnp.sum(law), jnp.nan)
 
 
-@lifted("(s,s),(s)->()")
+@lifted("(s,s),(s)->()", precise=True)
 def _mixing_time(chain: jax.Array, law: jax.Array, *, distance: float) -> jax.Array:
     def square(power: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
         following = power @ power

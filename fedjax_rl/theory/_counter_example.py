@@ -49,8 +49,8 @@ def average_without_lojasiewicz(
     Raises:
         ValueError: a number is out of range.
 
-    Reference: Labbi et al., "On global convergence rates for federated policy gradient under heterogeneous
-        environments", 2025 (the example of the average objective without the inequality).
+    Reference: Labbi et al., "On global convergence rates for federated softmax policy gradient under heterogeneous
+        environments", 2026 (the example of the average objective without the inequality).
     """
     for index, pair in enumerate(success):
         for place, chance in enumerate(pair):

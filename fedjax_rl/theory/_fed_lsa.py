@@ -18,6 +18,7 @@ class MeanSquaredError(NamedTuple):
     total: jax.Array  # f[...]
 
 
+@lifted("(n,d,d),(n,d),()->(d)", precise=True)
 def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_local_steps: int) -> jax.Array:
     """theta_inf - theta* of FedLSA: how far local steps move the limit of its mean iterate.
 
@@ -38,12 +39,22 @@ def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_lo
     Raises:
         ValueError: not in float64, or the step size or H is out of range.
 
-    Reference: Mangold et al., "SCAFFLSA", 2024, section 4 (the bias of FedLSA).
+    Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
+        learning", 2024 (the bias of FedLSA).
     """
     check_count("num_local_steps", num_local_steps)
-    return _bias(matrix, vector, step_size, num_local_steps=num_local_steps)
+    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
+    contraction = identity - step_size * matrix
+    power, partial = identity, jnp.zeros_like(matrix)  # (I - eta A)^k and the sum of the powers below k, k = 0
+    for digit in f"{num_local_steps:b}":
+        power, partial = power @ power, partial + power @ partial
+        if digit == "1":
+            power, partial = power @ contraction, partial + power
+    drift = jnp.mean(jnp.einsum("nde,ne->nd", partial, _residual(matrix, vector)), 0)
+    return jnp.linalg.solve(jnp.mean(matrix @ partial, 0), drift)
 
 
+@lifted("(n,d,d),(n,d),()->(d)", precise=True)
 def fed_lsa_bias_expansion(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_local_steps: int) -> jax.Array:
     """The bias of FedLSA to first order in eta H.
 
@@ -62,7 +73,8 @@ def fed_lsa_bias_expansion(matrix: jax.Array, vector: jax.Array, step_size: Any,
         ValueError: not in float64, or the step size or H is out of range.
     """
     check_count("num_local_steps", num_local_steps)
-    return _expansion(matrix, vector, step_size, num_local_steps=num_local_steps)
+    drift = jnp.mean(jnp.einsum("nde,ne->nd", matrix, _residual(matrix, vector)), 0)
+    return -step_size * (num_local_steps - 1) / 2 * jnp.linalg.solve(jnp.mean(matrix, 0), drift)
 
 
 @lifted("(n,d,d),(n,d)->(n,d)", precise=True)
@@ -79,8 +91,8 @@ def scafflsa_control_variates(matrix: jax.Array, vector: jax.Array) -> jax.Array
     Raises:
         ValueError: not in float64.
 
-    Reference: Mangold et al., "SCAFFLSA", 2024, section 5 (there with the sign of its algorithm 2, for which the local
-        step is theta - eta (A_c theta - b_c - xi_c)).
+    Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
+        learning", 2024, with the sign for which a local step moves by -eta (A_c theta - b_c - xi_c).
     """
     return -_residual(matrix, vector)
 
@@ -113,22 +125,3 @@ def _residual(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     optimum = jnp.linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
     residual = vector - jnp.einsum("nde,e->nd", matrix, optimum)
     return residual - jnp.mean(residual, 0, keepdims=True)  # its mean is zero but for rounding
-
-
-@lifted("(n,d,d),(n,d),()->(d)", precise=True)
-def _bias(matrix: jax.Array, vector: jax.Array, step_size: jax.Array, *, num_local_steps: int) -> jax.Array:
-    identity = jnp.broadcast_to(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.shape)
-    contraction = identity - step_size * matrix
-    power, partial = identity, jnp.zeros_like(matrix)  # (I - eta A)^k and the sum of the powers below k, k = 0
-    for digit in f"{num_local_steps:b}":
-        power, partial = power @ power, partial + power @ partial
-        if digit == "1":
-            power, partial = power @ contraction, partial + power
-    drift = jnp.mean(jnp.einsum("nde,ne->nd", partial, _residual(matrix, vector)), 0)
-    return jnp.linalg.solve(jnp.mean(matrix @ partial, 0), drift)
-
-
-@lifted("(n,d,d),(n,d),()->(d)", precise=True)
-def _expansion(matrix: jax.Array, vector: jax.Array, step_size: jax.Array, *, num_local_steps: int) -> jax.Array:
-    drift = jnp.mean(jnp.einsum("nde,ne->nd", matrix, _residual(matrix, vector)), 0)
-    return -step_size * (num_local_steps - 1) / 2 * jnp.linalg.solve(jnp.mean(matrix, 0), drift)

@@ -57,7 +57,7 @@ def transition_heterogeneity(kernel: jax.Array) -> jax.Array:
         `f[...]` in [0, 1].
 
     Reference: Labbi et al., "Federated UCBVI: communication-efficient federated regret minimization with heterogeneous
-        agents", 2025 (assumption on the kernels).
+        agents", 2025.
     """
     return jnp.max(lax.map(lambda own: jnp.max(jnp.sum(jnp.abs(kernel - own[None]), -1)), kernel)) / 2
 
@@ -75,6 +75,7 @@ def reward_heterogeneity(reward: jax.Array) -> jax.Array:
     return jnp.max(jnp.max(reward, 0) - jnp.min(reward, 0))
 
 
+@lifted("(n,s,a,s)->()")
 def kernel_deviation(kernel: jax.Array, *, reduce: str = "max") -> jax.Array:
     """kappa: how far the kernels are from their mean, in the norm |P|_{inf,1} = max_{s, a} sum_s' |P(s' | s, a)|.
 
@@ -92,8 +93,8 @@ def kernel_deviation(kernel: jax.Array, *, reduce: str = "max") -> jax.Array:
         2024; "mean": Jin et al., "Federated reinforcement learning with environment heterogeneity", 2022.
     """
     check_choice("reduce", reduce, ("max", "mean"))
-    deviation = _deviations(kernel)
-    return jnp.max(deviation, -1) if reduce == "max" else jnp.mean(deviation, -1)
+    deviation = jnp.max(jnp.sum(jnp.abs(kernel - jnp.mean(kernel, 0, keepdims=True)), -1), (-2, -1))
+    return jnp.max(deviation) if reduce == "max" else jnp.mean(deviation)
 
 
 @lifted("(n,s,a,s)->()")
@@ -131,6 +132,7 @@ def value_weighted_deviation(kernel: jax.Array, values: jax.Array) -> jax.Array:
     return jnp.max(jnp.abs(jnp.einsum("nsat,t->nsa", kernel - jnp.mean(kernel, 0, keepdims=True), values)))
 
 
+@lifted("(),(),(),()->()")
 def simulation_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward_range: Any = 1.0) -> jax.Array:
     """|V_c^pi - V_c'^pi|_inf <= eps_r / (1 - gamma) + gamma eps_P (r_max - r_min) / (1 - gamma)^2 for every policy.
 
@@ -146,7 +148,7 @@ def simulation_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward
     Reference: the simulation lemma, Kearns and Singh, "Near-optimal reinforcement learning in polynomial time", 2002,
         lemma 4, in the form of total variation.
     """
-    return _simulation_bound(transition_gap, reward_gap, discount, reward_range)
+    return reward_gap / (1 - discount) + discount * transition_gap * reward_range / (1 - discount) ** 2
 
 
 def policy_transfer_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward_range: Any = 1.0) -> jax.Array:
@@ -163,16 +165,4 @@ def policy_transfer_bound(transition_gap: Any, reward_gap: Any, discount: Any, r
     Returns:
         The bound, in the units of the value.
     """
-    return 2 * _simulation_bound(transition_gap, reward_gap, discount, reward_range)
-
-
-@lifted("(),(),(),()->()")
-def _simulation_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward_range: Any) -> jax.Array:
-    return reward_gap / (1 - discount) + discount * transition_gap * reward_range / (1 - discount) ** 2
-
-
-@lifted("(n,s,a,s)->(n)")
-def _deviations(kernel: jax.Array) -> jax.Array:
-    """|P_c - Pbar|_{inf,1} of each agent."""
-    distance = jnp.sum(jnp.abs(kernel - jnp.mean(kernel, 0, keepdims=True)), -1)
-    return jnp.max(distance, (-2, -1))
+    return 2 * simulation_bound(transition_gap, reward_gap, discount, reward_range)

@@ -49,7 +49,7 @@ def lifted(signature: str, *, precise: bool = False) -> Callable[[Function], Fun
             structure = {name: value for name, value in bound.arguments.items() if name not in axes}
             arrays = {name: bound.arguments[name] for name in names}
             if precise:
-                require_float64(function.__name__, **arrays)
+                require_float64(function.__name__.lstrip("_"), **arrays)
             dtype = jnp.result_type(float, *jax.tree.leaves(arrays))
             arrays = {name: jnp.asarray(value, dtype) for name, value in arrays.items()}
             arrays = _with_agents(arrays, axes)

@@ -55,7 +55,7 @@ def td_system(
 
     Reference: Tsitsiklis and Van Roy, "An analysis of temporal-difference learning with function approximation", 1997,
         section III; Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
-        learning", 2024, section 5 (lambda = 0).
+        learning", 2024 (lambda = 0).
     """
     return LinearSystem(*_td_system(features, kernel, reward, policy, law, discount, trace_decay))
 
@@ -91,7 +91,8 @@ def federated_fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     Raises:
         ValueError: not in float64.
 
-    Reference: Mangold et al., "SCAFFLSA", 2024, equation 1.
+    Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
+        learning", 2024.
     """
     return jnp.linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
 

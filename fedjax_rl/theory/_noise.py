@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ._lifted import lifted
 
 
+@lifted("(s,d),(s,a,s),(s,a),(s,a),(s),(d),()->(d,d)")
 def td_noise_covariance(
     features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
     discount: Any,
@@ -28,11 +29,16 @@ def td_noise_covariance(
     Returns:
         `f[..., d, d]`.
 
-    Reference: Mangold et al., "SCAFFLSA", 2024, section 3 (the noise epsilon^c).
+    Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
+        learning", 2024 (the noise epsilon^c).
     """
-    return _independent(features, kernel, reward, policy, law, theta, discount)
+    error, share = _errors(features, kernel, reward, policy, theta, discount)
+    first, second = jnp.sum(share * error, (1, 2)), jnp.sum(share * error**2, (1, 2))
+    mean = features.T @ (law * first)
+    return features.T @ ((law * second)[:, None] * features) - jnp.outer(mean, mean)
 
 
+@lifted("(s,d),(s,a,s),(s,a),(s,a),(s),(d),()->(d,d)")
 def markov_noise_covariance(
     features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
     discount: Any,
@@ -54,9 +60,19 @@ def markov_noise_covariance(
     Returns:
         `f[..., d, d]`.
 
-    Reference: Kemeny and Snell, "Finite Markov chains", 1960, theorem 4.6.1 (variances of sums along a chain).
+    Reference: Kemeny and Snell, "Finite Markov chains", 1960, chapter 4 (variances of sums along a chain).
     """
-    return _markov(features, kernel, reward, policy, law, theta, discount)
+    error, share = _errors(features, kernel, reward, policy, theta, discount)
+    drift = jnp.sum(share * error, (1, 2))[:, None] * features  # f[S, d] E[eps_k | s_k]
+    mean = law @ drift
+    drift = drift - mean[None]
+    chain = jnp.sum(share, 1)
+    fundamental = jnp.linalg.solve(jnp.eye(len(chain), dtype=chain.dtype) - chain + law[None, :], drift)
+    # sum_{k > 0} E[(eps_0 - mean) (eps_k - mean)^T]: after s' = s_1 the expectations are those of the chain.
+    onward = jnp.einsum("sat,td->sd", share * error, fundamental)
+    later = features.T @ (law[:, None] * onward)
+    here = jnp.einsum("s,sd,se->de", law * jnp.sum(share * error**2, (1, 2)), features, features)
+    return here - jnp.outer(mean, mean) + later + later.T
 
 
 @lifted("(n,d,d)->(d,d)")
@@ -112,6 +128,7 @@ def stationary_covariance(matrix: jax.Array, noise: jax.Array, step_size: Any) -
     return _solve(jnp.kron(matrix, identity) + jnp.kron(identity, matrix), step_size * noise)
 
 
+@lifted("(s,d),(n,s,a,s),(n,s,a),(s,a),(n,s),(d),(),()->(d,d)", precise=True)
 def exact_stationary_covariance(
     features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
     discount: Any, step_size: Any,
@@ -140,7 +157,20 @@ def exact_stationary_covariance(
     Raises:
         ValueError: not in float64, or the step size is not positive.
     """
-    return _exact(features, kernel, reward, policy, law, theta, discount, step_size)
+    size, num_agents = features.shape[-1], len(kernel)
+    chain = jnp.einsum("nsat,sa->nst", kernel, policy)
+    weight = law[:, :, None] * chain  # f[N, S, S] of the transition s -> s'
+    difference = features[:, None, :] - discount * features[None, :, :]  # f[S, S, d] phi(s) - gamma phi(s')
+    matrix = jnp.einsum("nst,sd,ste->nde", weight, features, difference)
+    squares = jnp.einsum("sd,sf->sdf", features, features)
+    inner = jnp.einsum("st,ste,stg->seg", jnp.sum(weight, 0), difference, difference)
+    # vec(X) -> vec(sum_c E[A_c(Z) X A_c(Z)^T]) less the same with the mean A_c.
+    random = jnp.einsum("sdf,seg->dfeg", squares, inner) - jnp.einsum("nde,nfg->dfeg", matrix, matrix)
+    step = jnp.eye(size, dtype=features.dtype) - step_size * jnp.mean(matrix, 0)
+    operator = jnp.kron(step, step) + (step_size / num_agents) ** 2 * random.reshape(size**2, size**2)
+    noise = td_noise_covariance(features, kernel, reward, policy, law, theta, discount)
+    right = step_size**2 * jnp.mean(noise, 0) / num_agents
+    return _solve(jnp.eye(size**2, dtype=features.dtype) - operator, right)
 
 
 def _solve(operator: jax.Array, right: jax.Array) -> jax.Array:
@@ -156,53 +186,3 @@ def _errors(
     values = features @ theta
     error = values[:, None, None] - discount * values[None, None, :] - reward[:, :, None]
     return error, policy[:, :, None] * kernel
-
-
-@lifted("(s,d),(s,a,s),(s,a),(s,a),(s),(d),()->(d,d)")
-def _independent(
-    features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
-    discount: Any,
-) -> jax.Array:  # fmt: skip
-    error, share = _errors(features, kernel, reward, policy, theta, discount)
-    first, second = jnp.sum(share * error, (1, 2)), jnp.sum(share * error**2, (1, 2))
-    mean = features.T @ (law * first)
-    return features.T @ ((law * second)[:, None] * features) - jnp.outer(mean, mean)
-
-
-@lifted("(s,d),(s,a,s),(s,a),(s,a),(s),(d),()->(d,d)")
-def _markov(
-    features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
-    discount: Any,
-) -> jax.Array:  # fmt: skip
-    error, share = _errors(features, kernel, reward, policy, theta, discount)
-    drift = jnp.sum(share * error, (1, 2))[:, None] * features  # f[S, d] E[eps_k | s_k]
-    mean = law @ drift
-    drift = drift - mean[None]
-    chain = jnp.sum(share, 1)
-    fundamental = jnp.linalg.solve(jnp.eye(len(chain), dtype=chain.dtype) - chain + law[None, :], drift)
-    # sum_{k > 0} E[(eps_0 - mean) (eps_k - mean)^T]: after s' = s_1 the expectations are those of the chain.
-    onward = jnp.einsum("sat,td->sd", share * error, fundamental)
-    later = features.T @ (law[:, None] * onward)
-    here = jnp.einsum("s,sd,se->de", law * jnp.sum(share * error**2, (1, 2)), features, features)
-    return here - jnp.outer(mean, mean) + later + later.T
-
-
-@lifted("(s,d),(n,s,a,s),(n,s,a),(s,a),(n,s),(d),(),()->(d,d)", precise=True)
-def _exact(
-    features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
-    discount: Any, step_size: Any,
-) -> jax.Array:  # fmt: skip
-    size, num_agents = features.shape[-1], len(kernel)
-    chain = jnp.einsum("nsat,sa->nst", kernel, policy)
-    weight = law[:, :, None] * chain  # f[N, S, S] of the transition s -> s'
-    difference = features[:, None, :] - discount * features[None, :, :]  # f[S, S, d] phi(s) - gamma phi(s')
-    matrix = jnp.einsum("nst,sd,ste->nde", weight, features, difference)
-    squares = jnp.einsum("sd,sf->sdf", features, features)
-    inner = jnp.einsum("st,ste,stg->seg", jnp.sum(weight, 0), difference, difference)
-    # vec(X) -> vec(sum_c E[A_c(Z) X A_c(Z)^T]) less the same with the mean A_c.
-    random = jnp.einsum("sdf,seg->dfeg", squares, inner) - jnp.einsum("nde,nfg->dfeg", matrix, matrix)
-    step = jnp.eye(size, dtype=features.dtype) - step_size * jnp.mean(matrix, 0)
-    operator = jnp.kron(step, step) + (step_size / num_agents) ** 2 * random.reshape(size**2, size**2)
-    noise = _independent(features, kernel, reward, policy, law, theta, discount)
-    right = step_size**2 * jnp.mean(noise, 0) / num_agents
-    return _solve(jnp.eye(size**2, dtype=features.dtype) - operator, right)

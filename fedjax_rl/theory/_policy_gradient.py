@@ -70,8 +70,8 @@ def averaged_return(
     Returns:
         `f[...]`.
 
-    Reference: Labbi et al., "On global convergence rates for federated policy gradient under heterogeneous
-        environments", 2025, section 2.
+    Reference: Labbi et al., "On global convergence rates for federated softmax policy gradient under heterogeneous
+        environments", 2026.
     """
     return jnp.mean(expected_return(kernel, reward, policy, initial, discount, entropy_weight))
 

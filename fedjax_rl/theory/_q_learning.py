@@ -45,14 +45,16 @@ def federated_q_limit(
     Raises:
         ValueError: not in float64, or a number is out of range.
 
-    Reference: Wang, Yang, Su, "Convergence rates of federated Q-learning across heterogeneous environments", 2024,
-        algorithm 1 without sampling noise.
+    Reference: Wang, Yang, Su, "Convergence rates of federated Q-learning across heterogeneous environments", 2024
+        (their algorithm without sampling noise).
     """
     check_count("num_local_steps", num_local_steps)
     check_count("max_rounds", max_rounds)
     mean = averaged_mdp(kernel, reward)
     target = policy_iteration(mean.kernel, mean.reward, discount).action_values
-    found = _limit(target, kernel, reward, discount, step_size, num_local_steps=num_local_steps, max_rounds=max_rounds)
+    found = _federated_q_limit(
+        target, kernel, reward, discount, step_size, num_local_steps=num_local_steps, max_rounds=max_rounds
+    )
     return QLearningLimit(found, found - target)
 
 
@@ -89,7 +91,7 @@ def federated_q_path(
 
 
 @lifted("(s,a),(n,s,a,s),(n,s,a),(),()->(s,a)", precise=True)
-def _limit(
+def _federated_q_limit(
     start: jax.Array, kernel: jax.Array, reward: jax.Array, discount: Any, step_size: Any, *, num_local_steps: int,
     max_rounds: int,
 ) -> jax.Array:  # fmt: skip

@@ -12,7 +12,7 @@ from fedjax_rl.core import check_count, check_range
 from ._control import policy_iteration
 from ._evaluation import _resolvent
 from ._federation import averaged_mdp
-from ._lifted import lifted
+from ._lifted import lifted, require_float64
 from ._policy_gradient import averaged_return
 
 
@@ -120,6 +120,7 @@ def best_stochastic_policy(
     check_count("num_starts", num_starts, 2)
     check_count("num_iterations", num_iterations)
     check_range("tolerance", tolerance, low=0.0)
+    require_float64("best_stochastic_policy", kernel=kernel, reward=reward)
     num_agents, num_states, num_actions, _ = jnp.shape(kernel)
     dtype = jnp.result_type(float, kernel, reward)
     reward = jnp.broadcast_to(jnp.asarray(reward, dtype), (num_agents, num_states, num_actions))
@@ -135,6 +136,7 @@ def best_stochastic_policy(
     return SharedPolicy(*(part[best] for part in found))
 
 
+@lifted("(a)->(a)")
 def project_on_simplex(rows: jax.Array) -> jax.Array:
     """The nearest probability vectors: max(x - tau, 0) with the tau for which they sum to one.
 
@@ -146,18 +148,13 @@ def project_on_simplex(rows: jax.Array) -> jax.Array:
 
     Reference: Held, Wolfe, Crowder, "Validation of subgradient optimization", 1974.
     """
-    return _project(rows)
-
-
-@lifted("(a)->(a)")
-def _project(rows: jax.Array) -> jax.Array:
     falling = -jnp.sort(-rows)
     excess = (jnp.cumsum(falling) - 1) / jnp.arange(1, len(rows) + 1, dtype=rows.dtype)
     # The largest k whose k-th entry stays positive; the first one always does.
     return jnp.maximum(rows - excess[jnp.sum(falling > excess) - 1], 0)
 
 
-@lifted("(s,a),(n,s,a,s),(n,s,a),(n,s),()->(s,a),(),()", precise=True)
+@lifted("(s,a),(n,s,a,s),(n,s,a),(n,s),()->(s,a),(),()")
 def _climb(
     policy: jax.Array, kernel: jax.Array, reward: jax.Array, initial: jax.Array, discount: Any, *,
     num_iterations: int, tolerance: float,
@@ -181,7 +178,7 @@ def _climb(
     def step(carry: Any) -> Any:
         policy, (value, slope, visits), length, count = carry
         direction = slope / jnp.maximum(visits, jnp.finfo(policy.dtype).tiny)[:, None]
-        candidate = _project(policy + length * direction)
+        candidate = project_on_simplex(policy + length * direction)
         seen = look(candidate)
         enough = seen[0] >= value + _SUFFICIENT_INCREASE * jnp.sum(slope * (candidate - policy))
         kept = jax.tree.map(

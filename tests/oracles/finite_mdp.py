@@ -56,7 +56,9 @@ def optimal_values(P: np.ndarray, r: np.ndarray, gamma: float) -> np.ndarray:
 def best_shared(P: np.ndarray, r: np.ndarray, rho: np.ndarray, gamma: float) -> float:
     """The mean return over agents of the best deterministic policy."""
     N, S, A, _ = P.shape
-    return max(np.mean([rho @ values(P[c], r[c], pi, gamma) for c in range(N)]) for pi in deterministic_policies(S, A))
+    return max(
+        np.mean([rho[c] @ values(P[c], r[c], pi, gamma) for c in range(N)]) for pi in deterministic_policies(S, A)
+    )
 
 
 def episodic_values(P: np.ndarray, r: np.ndarray, pi: np.ndarray | None) -> np.ndarray:
