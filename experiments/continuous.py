@@ -25,6 +25,7 @@ LEARNERS = {
 
 def main() -> None:
     options = arguments("continuous", __doc__)
+    out = options.out
     for world, (family, threshold) in WORLDS.items():
         variants = {}
         for method, objective in LEARNERS.items():
@@ -46,7 +47,8 @@ def main() -> None:
                     | passes,
                     evaluation={"every": max(1, rounds // 16), "success": (), "unseen_agents": 0},
                 )
-        study(variants, options.out / world.replace(" ", "-"), thresholds=(threshold,))
+        options.out = out / world.replace(" ", "-")
+        study(variants, options, thresholds=(threshold,))
 
 
 if __name__ == "__main__":

@@ -24,10 +24,11 @@ CORRECTIONS = {
 
 def main() -> None:
     options = arguments("drift", __doc__, local_steps_in_all=512)
-    variants = {}
+    variants, groups = {}, {}
     for steps in (1, 4, 16, 64):
         for method, corrections in CORRECTIONS.items():
             exchanges = 2 if method == "MIME" else 1  # MIME's model moves in every other round
+            groups.setdefault(f"local-steps-{steps}", ["FedAvg, 1"] * (steps > 1)).append(f"{method}, {steps}")
             rounds = options.local_steps_in_all // steps
             variants[f"{method}, {steps}"] = ExperimentConfig().replace(
                 name=f"drift-{method}-{steps}",
@@ -46,7 +47,7 @@ def main() -> None:
                 },
                 evaluation={"every": max(1, rounds * exchanges // 16), "success": (), "unseen_agents": 0},
             )
-    study(variants, options.out, thresholds=(90.0,))
+    study(variants, options, thresholds=(90.0,), groups=groups)
 
 
 if __name__ == "__main__":

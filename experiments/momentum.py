@@ -1,6 +1,7 @@
 """FedSVRPG-M and FedHAPG-M with enough seeds: do more agents help, and does momentum beat plain averaging?
 
-Carts of horizon 100, a small network, ten local steps of five trajectories each. beta = 1 is plain averaging.
+Carts of horizon 100, a small network, ten local steps of five trajectories each. FedSVRPG-M with beta = 1 is plain
+averaging; FedHAPG-M with beta = 1 still weighs trajectories of a model in between.
 
     python experiments/momentum.py [--seeds 30] [--rounds 25] [--out runs/momentum]
 """
@@ -12,11 +13,13 @@ from fedjax_rl.training import ExperimentConfig
 
 def main() -> None:
     options = arguments("momentum", __doc__, seeds=30, rounds=25)
-    variants = {}
+    variants, groups = {}, {}
     for num_agents in (1, 2, 5, 10, 20):
         for method, correction in (("FedSVRPG-M", "svrpg_momentum"), ("FedHAPG-M", "hapg_momentum")):
-            for beta in (0.2, 0.8, 1.0):
-                variants[f"{method} {beta}, N={num_agents}"] = ExperimentConfig().replace(
+            for beta in (1.0, 0.8, 0.2):
+                label = f"{method} {beta}, N={num_agents}"
+                groups.setdefault(f"N={num_agents}", []).append(label)
+                variants[label] = ExperimentConfig().replace(
                     name=f"{method}-{beta}-{num_agents}",
                     num_agents=num_agents,
                     num_seeds=options.seeds,
@@ -33,7 +36,7 @@ def main() -> None:
                     },
                     evaluation={"every": 1, "success": (95.0,), "unseen_agents": 0},
                 )
-    study(variants, options.out, thresholds=(95.0,))
+    study(variants, options, thresholds=(95.0,), groups=groups)
 
 
 if __name__ == "__main__":

@@ -46,3 +46,4 @@ from ._run import compiler_options as compiler_options
 from ._run import init_seeds as init_seeds
 from ._run import make_mesh as make_mesh
 from ._run import run as run
+from ._run import where_held as where_held

@@ -93,7 +93,7 @@ class Received(NamedTuple):
     weight: jax.Array  # f32[] sum of the weights
     # i32[] messages
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    share: jax.Array  # f32[] messages / N
+    share: jax.Array  # f32[] messages / agents that may meet here
 
 
 class Mail(NamedTuple):
@@ -302,7 +302,7 @@ class NodeState(NamedTuple):
 class Node(NamedTuple):
     """How a meeting place digests mail; built by the round."""
 
-    digest: Callable[[jax.Array, NodeState, Mail], NodeState]
+    digest: Callable[..., NodeState]  # (key, state, mail, population=N): of how many agents this is the meeting place
 
 
 class Places(NamedTuple):

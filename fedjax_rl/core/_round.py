@@ -186,7 +186,9 @@ class Round:
             states[i], envelopes = t.exchange(jax.random.fold_in(key, i), states[i], cohort, envelopes)
         return tuple(states), envelopes
 
-    def _digest(self, key: jax.Array, state: NodeState, mail: Mail) -> NodeState:
+    def _digest(
+        self, key: jax.Array, state: NodeState, mail: Mail, population: int | None = None
+    ) -> NodeState:  # fmt: skip
         """A meeting place digests its mail; nothing received, nothing merged."""
         k_aggregate, k_merge, k_decode = jax.random.split(key, 3)
         aggregator_state, decoders = state.aggregator, list(state.decoders)
@@ -209,7 +211,7 @@ class Round:
                     k_aggregate, aggregator_state, mail.envelopes.payload, weight
                 )
                 total = Total(message, jnp.sum(weight), jnp.sum(weight > 0, dtype=jnp.int32))
-        received = Received(total.weight, total.count, total.count / self.num_agents)
+        received = Received(total.weight, total.count, total.count / (population or self.num_agents))
         total = decode(total)
         message = total.payload
         if self.aggregator.linear:

@@ -44,6 +44,25 @@ def init_seeds(round_: Round, keys: jax.Array, *, mesh: Mesh | None = None) -> R
     return place(states, mesh)
 
 
+def where_held(states: PyTree, seed: int) -> tuple[PyTree, int]:
+    """The stacked states as the one device holds them that has a seed's, and the row of the seed there.
+
+    Nothing is copied and no device waits for another, unlike in a slice of the sharded arrays.
+
+    Args:
+        states: leaves [K, ...].
+        seed: row of the whole stack.
+    """
+
+    def holds(shard: Any, num_seeds: int) -> bool:
+        begin, end, _ = shard.index[0].indices(num_seeds)
+        return begin <= seed < end
+
+    shards = [next(s for s in x.addressable_shards if holds(s, len(x))) for x in jax.tree.leaves(states)]
+    (row,) = {seed - (shard.index[0].start or 0) for shard in shards}
+    return jax.tree.unflatten(jax.tree.structure(states), [shard.data for shard in shards]), row
+
+
 def run(
     round_: Round,
     state: RoundState,

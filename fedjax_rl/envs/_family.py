@@ -179,11 +179,12 @@ class PooledEnvironment(EnvironmentWrapper):
 class PooledFamily(EnvFamily):
     """One agent that plays E environments of different physics at a time: centralised training on everybody's worlds.
 
-    Its environment e has the physics that agent e of the single family gets from the same key.
+    Its environment e has the physics that agent e // copies of the single family gets from the same key.
     """
 
     single: EnvFamily
     num_envs: int = static()
+    copies: int = static(default=1)
 
     @property
     def env(self) -> Environment:
@@ -199,11 +200,14 @@ class PooledFamily(EnvFamily):
 
     def sample(self, key: jax.Array, num_agents: int) -> Params:
         self._check(num_agents)
-        return jax.tree.map(lambda leaf: leaf[None], self.single.sample(key, self.num_envs))
+        return self._pool(self.single.sample(key, self.num_envs // self.copies))
 
     def sample_unseen(self, key: jax.Array, num_agents: int) -> Params:
         self._check(num_agents)
-        return jax.tree.map(lambda leaf: leaf[None], self.single.sample_unseen(key, self.num_envs))
+        return self._pool(self.single.sample_unseen(key, self.num_envs // self.copies))
+
+    def _pool(self, worlds: Params) -> Params:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf, self.copies, axis=0)[None], worlds)
 
     def worlds(self, physics: Params) -> Params:
         return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[2:])), physics)
@@ -216,23 +220,32 @@ class PooledFamily(EnvFamily):
             )
 
 
-def pooled(family: EnvFamily, num_envs: int | None = None) -> PooledFamily:
-    """Centralised training: one agent plays the worlds of E agents side by side.
+def pooled(family: EnvFamily, num_envs: int | None = None, copies: int = 1) -> PooledFamily:
+    """Centralised training: one agent plays the worlds of several agents side by side.
 
     Args:
         family: where the worlds come from.
-        num_envs: E, the number of worlds and of environments of the agent's rollout; may be left out where the family
-            fixes it (a fleet table).
+        num_envs: E, the number of environments of the agent's rollout; may be left out where the family fixes the
+            number of worlds (a fleet table).
+        copies: environments of each world: what N agents play with `copies` environments each, one agent plays with
+            E = N copies.
 
     Raises:
         ValueError: a family that is pooled already, or a number that is not the family's.
     """
     if isinstance(family, PooledFamily):
         raise ValueError("family must not be pooled already; pool its base with the number of worlds wanted")
-    num_envs = family.num_agents if num_envs is None else num_envs
+    check_count("copies", copies)
+    if num_envs is None and family.num_agents is not None:
+        num_envs = family.num_agents * copies
     if num_envs is None:
         raise ValueError("num_envs must be given, got None: this family draws as many worlds as it is asked for")
     check_count("num_envs", num_envs)
-    if family.num_agents not in (None, num_envs):
-        raise ValueError(f"num_envs must be {family.num_agents}, the number of agents of the family, got {num_envs}")
-    return PooledFamily(family, num_envs)
+    if num_envs % copies:
+        raise ValueError(f"num_envs must be a multiple of copies={copies}, got {num_envs}")
+    if family.num_agents not in (None, num_envs // copies):
+        raise ValueError(
+            f"num_envs must be {family.num_agents * copies}, the number of agents of the family times copies, got "
+            f"{num_envs}"
+        )
+    return PooledFamily(family, num_envs, copies)

@@ -33,6 +33,16 @@ class AggregateOnly(Learner):
 
     def check(self, env: Any, physics: PyTree) -> None:
         self.learner.check(env, physics)
+        kept = jax.eval_shape(lambda key: self.learner.init_shared(key, env), jax.random.key(0))
+        known = sorted(set(jax.tree.leaves(self.parts(kept.params))))
+        unknown = sorted(self.weights.keys() - set(known))
+        if unknown:
+            raise ValueError(f"parts must be names out of {known}, got {unknown[0]!r}")
+        if "trunk" in known and "trunk" not in self.weights:
+            raise ValueError(
+                f"parts must name 'trunk' too, got {sorted(self.weights)}: heads fit the trunk that they grew on; or "
+                "give the policy shared_trunk=False"
+            )
 
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to."""

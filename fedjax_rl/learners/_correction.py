@@ -42,6 +42,10 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
 
     reads_movement: ClassVar[bool] = False
     """Whether `message` or `merge` draws conclusions from the length of the movement."""
+    needs_all_steps: ClassVar[bool] = False
+    """Whether the server variable is right only where every agent takes all its steps."""
+    rests: ClassVar[bool] = False
+    """Whether the model rests in some rounds, in which a server optimiser must not step either."""
 
     def check(self, training: Any) -> None:
         """Raises `ValueError` where this correction and the other arguments of `local_training` exclude each other."""
@@ -101,6 +105,11 @@ class Correction(abc.ABC):  # noqa: B024 - every hook has a meaningful default
         """The aggregated message arrives: (new server variable, the movement of the model)."""
         del extra, merging
         return shared, moved
+
+    def after_step(self, params: PyTree, anchor: PyTree, memory: PyTree, objective: Any, batch: PyTree) -> PyTree:
+        """The new memory after the gradient steps of a local step, at the trained parameters."""
+        del params, anchor, objective, batch
+        return memory
 
     def settle(self, before: PyTree, after: PyTree, delivered: jax.Array) -> PyTree:
         """What the agent keeps commits on delivery."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ..core import check_count, tree
-from ..policies import Policy
+from ..policies import NormalizedPolicy, Policy
 from ._optimizer import Optimizer, as_optimizer
 
 
@@ -57,9 +57,14 @@ def distill(
         raise ValueError(f"observations must be [S, d] with S >= 1, got shape {observations.shape}")
     rule = as_optimizer(optimizer).build()
 
-    def loss(params: PyTree, key: jax.Array, rows: jax.Array) -> jax.Array:
+    normalizes = isinstance(student, NormalizedPolicy)  # what it has seen is counted, not trained
+
+    def whole(trained: PyTree) -> PyTree:
+        return {**student_params, "network": trained} if normalizes else trained
+
+    def loss(trained: PyTree, key: jax.Array, rows: jax.Array) -> jax.Array:
         wanted, wanted_value = teacher.apply(teacher_params, rows)
-        found, value = student.apply(params, rows)
+        found, value = student.apply(whole(trained), rows)
         try:
             apart = jnp.mean(wanted.kl(found))
         except NotImplementedError:  # a mixture of densities has no divergence: by its own actions
@@ -75,6 +80,7 @@ def distill(
         updates, moments = rule.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments), value
 
-    start = tree.strong((student_params, rule.init(student_params)))
+    trained = student_params["network"] if normalizes else student_params
+    start = tree.strong((trained, rule.init(trained)))
     (params, _), losses = jax.lax.scan(step, start, jnp.arange(num_steps))
-    return Distilled(params, losses)
+    return Distilled(whole(params), losses)

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 
 from ..core import check_choice, check_range, component, static
 from ..rl import adapted, masked_mean
-from ._correction import Context, Correction, require_distribution
+from ._correction import Context, Correction, require_distribution, require_movement
 
 
 class Penalty(NamedTuple):
     """An agent's own price, where it adapts."""
 
     cost: jax.Array  # f32[] sigma
-    distance: jax.Array  # f32[] at the last gradient
+    distance: jax.Array  # f32[] after the last local step
 
 
 @component
@@ -27,30 +27,40 @@ class KLToGlobal(Correction):
 
     def check(self, training: Any) -> None:
         require_distribution("kl_to_global", training)
+        if self.target is not None:
+            require_movement("kl_to_global with a target", training)
+
+    @property
+    def has_server_variable(self) -> bool:
+        return False
 
     def init_local(self, params: Any) -> Penalty:
         dtype = jnp.result_type(float)
         return Penalty(jnp.asarray(self.cost, dtype), jnp.zeros((), dtype))
 
     def gradient(self, key: jax.Array, gradient: Any, context: Context) -> tuple[Any, Any]:
-        there, mask = context.objective.distribution(context.anchor, context.batch)
-        there = jax.lax.stop_gradient(there)
-
-        def distance(params: Any) -> jax.Array:
-            kl = there.kl(context.objective.distribution(params, context.batch)[0])
-            if self.distance == "sqrt_kl":  # smooth at 0, where the models are equal at the beginning of a round
-                kl = jnp.sqrt(jnp.maximum(kl, 0) + 1e-12)
-            return masked_mean(kl, mask)
-
-        far, pull = jax.value_and_grad(distance)(context.params)
+        pull = jax.grad(self._far)(context.params, context.anchor, context.objective, context.batch)
         cost = self.cost if self.target is None else context.memory.cost
-        pulled = jax.tree.map(lambda g, p: g + cost * p, gradient, pull)
-        return pulled, context.memory._replace(distance=far.astype(context.memory.distance.dtype))
+        return jax.tree.map(lambda g, p: g + cost * p, gradient, pull), context.memory
+
+    def after_step(self, params: Any, anchor: Any, memory: Penalty, objective: Any, batch: Any) -> Penalty:
+        if self.target is None:
+            return memory
+        return memory._replace(distance=self._far(params, anchor, objective, batch).astype(memory.distance.dtype))
+
+    def _far(self, params: Any, anchor: Any, objective: Any, batch: Any) -> jax.Array:
+        """mean_s D(pi_global(.|s), pi(.|s))."""
+        there, mask = objective.distribution(anchor, batch)
+        kl = jax.lax.stop_gradient(there).kl(objective.distribution(params, batch)[0])
+        if self.distance == "sqrt_kl":  # smooth at 0, where the models are equal at the beginning of a round
+            kl = jnp.sqrt(jnp.maximum(kl, 0) + 1e-12)
+        return masked_mean(kl, mask)
 
     def message(self, memory: Penalty, shared: Any, moved: Any, num_steps: jax.Array) -> tuple[Any, Any, Any]:
         if self.target is None:
             return memory, moved, ()
-        return memory._replace(cost=adapted(memory.cost, memory.distance, self.target, limit=20.0)), moved, ()
+        new = adapted(memory.cost, memory.distance, self.target, limit=20.0)
+        return memory._replace(cost=jnp.where(num_steps > 0, new, memory.cost)), moved, ()
 
 
 def kl_to_global(cost: float, distance: str = "kl", target: float | None = None) -> Correction:

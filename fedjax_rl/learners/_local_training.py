@@ -94,6 +94,11 @@ class LocalTraining(Learner):
 
     def check(self, env: Any, physics: PyTree) -> None:
         self.objective.check(env, physics)
+        if not self.personal and self.weight == "samples" and jax.tree.leaves(self.objective.init_statistics(env)):
+            raise ValueError(
+                "weight must be 'uniform' with federated running statistics, got 'samples': they are sums over samples "
+                "already and would count the samples twice"
+            )
 
     def init_shared(self, key: jax.Array, env: Any) -> Shared:
         params = self.objective.init(key, env)
@@ -114,6 +119,8 @@ class LocalTraining(Learner):
     def update(
         self, key: jax.Array, env: Any, physics: PyTree, download: Shared, local: Local, work: jax.Array | None
     ) -> tuple[Local, Envelope, Metrics]:
+        if work is not None:
+            self._check_work()
         start = {
             "reset": lambda: self.optimizer.build().init(download.params),
             "keep": lambda: local.optimizer,
@@ -204,6 +211,16 @@ class LocalTraining(Learner):
 
     # ------------------------------------------------------------ parts
 
+    def _check_work(self) -> None:
+        """Raises where agents that take fewer steps than others would spoil what the server keeps."""
+        names = [type(c).__name__ for c in self.corrections if c.needs_all_steps]
+        names += ["optimizer_state='average'"] if self.optimizer_state == "average" else []
+        if names:
+            raise ValueError(
+                f"participation must let every agent take all its local steps with {', '.join(names)}; use "
+                "normalized_averaging, proximal or control_variates where work differs"
+            )
+
     def _local_step(
         self, key: jax.Array, env: Any, physics: PyTree, download: Shared, training: _Training
     ) -> tuple[_Training, PyTree]:
@@ -222,6 +239,10 @@ class LocalTraining(Learner):
         fit = few_agents_at_a_time(_fit, group)
         (params, optimizer, corrections), gradient, report = fit(
             self, k_fit, training, download.params, behaviour, download.corrections, collected.batch
+        )
+        corrections = tuple(
+            c.after_step(params, download.params, memory, self.objective, collected.batch)
+            for c, memory in zip(self.corrections, corrections, strict=True)
         )
         objective = self.objective.after_step(params, collected.state, collected.batch)
         metrics = {name: as_metric(value) for name, value in collected.metrics.items()} | report
@@ -424,5 +445,8 @@ def _check_together(training: LocalTraining) -> None:
             f"num_minibatches must divide the {objective.batch_size} rows of a batch (steps; environments with a "
             f"memory), got {training.num_minibatches}"
         )
+    reading = [type(c).__name__ for c in training.corrections if c.reads_movement]
+    if len(reading) > 1:
+        raise ValueError(f"corrections must not have more than one that reads the movement, got {', '.join(reading)}")
     for correction in training.corrections:
         correction.check(training)

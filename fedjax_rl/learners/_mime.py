@@ -1,6 +1,6 @@
 """Steps corrected by a gradient at the downloaded model: MIME, MimeLite, SVRPG."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from ._correction import (
     Correction,
     Merging,
     mean_over_steps,
+    require_first_gradient,
     require_plain_sgd,
     require_trajectories,
     require_uniform_weights,
@@ -36,9 +37,18 @@ class Mime(Correction):
     momentum: Any
     max_ratio: Any
     importance: bool = static()
+    needs_all_steps: ClassVar[bool] = True
+    rests: ClassVar[bool] = True
 
     def check(self, training: Any) -> None:
         name = "svrpg" if self.importance else "mime"
+        require_first_gradient(name, self, training)
+        for other in training.corrections:
+            if other.reads_movement:
+                raise ValueError(
+                    f"corrections must not join {name} and {type(other).__name__}, which would move the model in the "
+                    "rounds that only gather gradients; drop one of them"
+                )
         require_uniform_weights(name, training)
         require_plain_sgd(name, training)
         if self.importance:
@@ -80,6 +90,7 @@ class MimeLite(Correction):
     """Steps along (1 - b) g_i + b m; build it with `mime_lite`."""
 
     momentum: Any
+    needs_all_steps: ClassVar[bool] = True
 
     def check(self, training: Any) -> None:
         require_uniform_weights("mime_lite", training)

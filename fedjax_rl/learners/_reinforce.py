@@ -106,5 +106,10 @@ def reinforce(
             f"episodes must be 'fresh' with returns='total', got {episodes!r}: a rollout that goes on does not "
             "know where its first episodes began; use returns='to_go'"
         )
+    if baseline == "average" and num_envs == 1:
+        raise ValueError(
+            "baseline must not be 'average' with num_envs=1, whose only episode is its own average; use "
+            "'none' or 'value'"
+        )
     playing = play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation=False)
     return Reinforce(playing, discount, value_cost, entropy_cost, returns, baseline, normalize_by)

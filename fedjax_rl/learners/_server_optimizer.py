@@ -37,6 +37,12 @@ class ServerOptimizer(Learner):
 
     def check(self, env: Any, physics: PyTree) -> None:
         self.learner.check(env, physics)
+        kept = jax.eval_shape(lambda key: self.learner.init_shared(key, env), jax.random.key(0))
+        if not hasattr(kept, "with_params"):
+            raise ValueError(
+                f"learner must keep its model in a shared state with `params` and `with_params`, got "
+                f"{type(self.learner).__name__}; use local_training(...)"
+            )
 
     @property
     def personal(self) -> bool:
@@ -87,8 +93,11 @@ def server_optimizer(learner: Learner, optimizer: Optimizer | optax.GradientTran
     on `.params` only; other server variables merge as they would.
 
     Args:
-        learner: any learner whose shared state has the field `params`.
+        learner: `local_training(...)`, or any learner whose shared state has `params` and `with_params`.
         optimizer: the server's optimiser.
+
+    Raises:
+        ValueError: the learner is wrapped already, or its model rests in some rounds (`mime`, `svrpg`).
 
     Reference: Reddi et al., "Adaptive federated optimization", ICLR 2021, algorithm 1.
     """
@@ -96,4 +105,10 @@ def server_optimizer(learner: Learner, optimizer: Optimizer | optax.GradientTran
         raise ValueError(f"learner must be a Learner, got {learner!r}; for example local_training(...)")
     if isinstance(learner, ServerOptimizer):
         raise ValueError("learner must not be a server_optimizer already; a chain of steps is optax.chain(...)")
+    resting = [type(c).__name__ for c in getattr(learner, "corrections", ()) if c.rests]
+    if resting:
+        raise ValueError(
+            f"corrections must move the model in every round with server_optimizer, got {', '.join(resting)}, which "
+            "rests in every other one; a server's momentum would go on"
+        )
     return ServerOptimizer(learner, as_optimizer(optimizer))

@@ -34,6 +34,7 @@ class _VarianceReducedMomentum(Correction):
     """The meeting place's part, which both share: u_{r+1} = -mean Delta_i / (eta K)."""
 
     reads_movement: ClassVar[bool] = True
+    needs_all_steps: ClassVar[bool] = True
 
     @abc.abstractmethod
     def _name(self) -> str:
@@ -45,6 +46,12 @@ class _VarianceReducedMomentum(Correction):
         require_uniform_weights(name, training)
         require_movement(name, training)
         require_plain_sgd(name, training)
+        require_first_gradient(name, self, training)
+        for other in training.corrections:
+            if other is not self and type(other).behaviour is not Correction.behaviour:
+                raise ValueError(
+                    f"corrections must leave the behaviour to {name}, got {type(other).__name__} beside it; drop it"
+                )
 
     def init_shared(self, params: PyTree) -> Reference:
         return Reference(params, tree.zeros_like(params))
@@ -84,16 +91,6 @@ class HAPGMomentum(_VarianceReducedMomentum):
     def _name(self) -> str:
         return "hapg_momentum"
 
-    def check(self, training: Any) -> None:
-        super().check(training)
-        require_first_gradient("hapg_momentum", self, training)
-        for other in training.corrections:
-            if other is not self and type(other).behaviour is not Correction.behaviour:
-                raise ValueError(
-                    f"corrections must leave the behaviour to hapg_momentum, got {type(other).__name__} beside it; "
-                    "drop it"
-                )
-
     def behaviour(self, key: jax.Array, params: PyTree, anchor: PyTree, shared: Reference, memory: PyTree) -> PyTree:
         a = jax.random.uniform(key)
         return jax.tree.map(lambda p, q: a.astype(p.dtype) * p + (1 - a).astype(p.dtype) * q, params, shared.previous)
@@ -108,7 +105,9 @@ class HAPGMomentum(_VarianceReducedMomentum):
         log_prob, pull_back = jax.vjp(lambda p: objective.log_prob(p, batch), between)
         slope = jax.linear_transpose(lambda x: pull_back(x)[0], log_prob)(way)[0]
         score = jax.lax.stop_gradient(objective.over_trajectories(batch, slope))
-        first = context.gradient_at(between, objective.reweigh(batch, score))
+        # The gradient is affine in the weights: the part that they do not touch (critic, entropy) is no score's.
+        weighed_by = (context.gradient_at(between, objective.reweigh(batch, w)) for w in (score, jnp.zeros_like(score)))
+        first = tree.subtract(*weighed_by)
         second = jax.jvp(lambda p: context.gradient_at(p, batch), (between,), (way,))[1]
         keep = 1 - self.beta
         corrected = jax.tree.map(

@@ -32,7 +32,7 @@ class Isolated(Topology):
     def push(self, key: jax.Array, node: Node, places: Places, cohort: Cohort, mail: Mail) -> Places:
         def keep(agent: jax.Array, own: NodeState, envelope: Any) -> NodeState:
             letter = Mail(jax.tree.map(lambda x: x[None], envelope), None, jnp.zeros(1, jnp.int32))
-            return node.digest(jax.random.fold_in(key, agent), own, letter)
+            return node.digest(jax.random.fold_in(key, agent), own, letter, population=1)
 
         own = jax.vmap(keep)(cohort.ids(), cohort.take(places.own), mail.envelopes)
         return places._replace(own=cohort.put(places.own, own))

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from ..core import EnvFamily, tree
+from ..core import EnvFamily, where_held
 from ..envs import FleetFamily, physics_table
 from ._build import Experiment
 from ._evaluate import Evaluation, evaluate, models_of, spread
@@ -88,7 +90,7 @@ class Evaluator:
     def _training(self, state: Any, seed: int, key: jax.Array, index: np.ndarray, episodes: int) -> Measured:
         worlds, owner = self._worlds(state, seed)
         params = self._models(state, seed, owner[index])
-        return self._play(key, params, tree.take(worlds, index), index, episodes)
+        return self._play(key, params, jax.tree.map(lambda x: x[index], worlds), index, episodes)
 
     def _play(self, key: jax.Array, params: Any, physics: Any, agents: np.ndarray, episodes: int) -> Measured:
         experiment = self.experiment
@@ -108,14 +110,20 @@ class Evaluator:
 
     def _worlds(self, state: Any, seed: int) -> tuple[Any, np.ndarray]:
         """The single worlds [W, ...] of all agents, and the agent each belongs to: an agent may pool several."""
-        physics = tree.take(state.physics, seed) if self._stacked else state.physics
+        physics = jax.device_get(state.physics)  # slices of what several devices hold would make them wait in turns
+        if self._stacked:
+            physics = jax.tree.map(lambda x: x[seed], physics)
         worlds = self.experiment.family.worlds(physics)
         num_agents = self.experiment.round.num_agents
         return worlds, np.arange(_length(worlds)) * num_agents // _length(worlds)
 
     def _models(self, state: Any, seed: int, index: np.ndarray) -> Any:
-        which = jnp.int32(seed) if self._stacked else None
-        return models_of(self.experiment.round, state, jnp.asarray(index, jnp.int32), which)
+        agents, mesh = jnp.asarray(index, jnp.int32), self.experiment.mesh
+        if not self._stacked:
+            return jax.block_until_ready(models_of(self.experiment.round, state, agents))
+        held, row = where_held(state, seed)
+        models = models_of(self.experiment.round, held, agents, jnp.int32(row))
+        return models if mesh is None else jax.device_put(models, NamedSharding(mesh, P()))
 
     def _key(self, seed: int, num_rounds: int) -> jax.Array:
         key = jax.random.fold_in(jax.random.key(self.config.seed + seed), _EVALUATION)

@@ -238,6 +238,17 @@ def test_physics_table():
     assert "dense_reward" not in physics_table(gymnax_family("PointRobot").sample(KEY, 2))  # a flag
 
 
+def test_pooled_copies_of_the_same_worlds():
+    single = cartpole_family("packer-r")
+    physics = pooled(single, 6, copies=2).sample(KEY, 1)
+    expected = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), 2)[None], single.sample(KEY, 3))
+    jax.tree.map(np.testing.assert_array_equal, physics, expected)
+    with pytest.raises(ValueError, match="num_envs must be a multiple of copies=4, got 6"):
+        pooled(single, 6, copies=4)
+    with pytest.raises(ValueError, match="copies must be an integer >= 1, got 0"):
+        pooled(single, 6, copies=0)
+
+
 def test_pooled():
     single = cartpole_family("packer-r", actuator_polarity=(-1, 1))
     family = pooled(single, 6)

@@ -74,6 +74,27 @@ def test_an_agent_does_not_depend_on_the_others(objective, num_local_steps):
         np.testing.assert_allclose(x, y[:4], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "correction", [learners.control_variates(), learners.dynamic_regularization(0.5)], ids=["scaffold", "feddyn"]
+)
+def test_an_isolated_agents_server_variable_does_not_depend_on_the_others(correction):
+    # Alone at its meeting place an agent is everyone, whatever the number of other places.
+    family = envs.cartpole_family("packer-r")
+    objective = learners.actor_critic(policies.mlp_policy(family.env, hidden_sizes=(4,)), num_envs=2, num_steps=10)
+    learner = learners.local_training(
+        objective, learners.optimizer(optax.sgd, learning_rate=0.1), corrections=(correction,), weight="uniform"
+    )
+    models = []
+    for num_agents in (1, 3):
+        round_ = make_round(
+            family, learner, aggregators.mean(), num_agents=num_agents, topology=topologies.isolated()
+        )  # fmt: skip
+        state, _ = run(round_, round_.init(jax.random.key(3)), 3)
+        models.append(leaves(round_.policies(state, jnp.arange(1))))
+    for x, y in zip(*models, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
+
+
 def test_a_cohort_of_all_is_everyone():
     class Shuffled(participation.UniformCohort):
         def sample(self, key, state, num_agents):

@@ -76,6 +76,12 @@ def test_it_wraps_a_server_optimizer():
     assert int(history["nonfinite_messages"].sum()) == 0
 
 
+def checked(parts, shared_trunk=False):
+    policy = policies.mlp_policy(FAMILY.env, hidden_sizes=(4,), shared_trunk=shared_trunk)
+    inner = learners.local_training(learners.actor_critic(policy), SGD)
+    return make_round(FAMILY, learners.aggregate_only(inner, parts), aggregators.mean(), num_agents=N)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -88,6 +94,8 @@ def test_it_wraps_a_server_optimizer():
             lambda: learners.aggregate_only(training(weight="uniform", corrections=(learners.control_variates(),))),
             r"corrections with a server variable \(ControlVariates\)",
         ),
+        (lambda: checked(("acter",)), r"parts must be names out of \['actor', 'critic'\], got 'acter'"),
+        (lambda: checked(("actor", "critic"), shared_trunk=True), "parts must name 'trunk' too, got"),
         (lambda: learners.aggregate_only("ppo"), r"learner must be local_training\(...\)"),
     ],
 )
@@ -99,7 +107,7 @@ def test_bad_input_is_refused(make, message):
 def test_it_goes_together_with_running_statistics():
     policy = policies.normalized_policy(policies.mlp_policy(FAMILY.env, hidden_sizes=(4,), shared_trunk=False))
     for wrap in (lambda x: x, lambda x: learners.server_optimizer(x, optax.sgd(1.0))):
-        inner = learners.local_training(learners.actor_critic(policy, num_envs=2, num_steps=10), SGD)
+        inner = learners.local_training(learners.actor_critic(policy, num_envs=2, num_steps=10), SGD, weight="uniform")
         learner = learners.aggregate_only(wrap(inner), ("actor",))
         round_ = make_round(FAMILY, learner, aggregators.mean(), num_agents=N)
         state, _ = run(round_, round_.init(jax.random.key(0)), 2)
@@ -126,3 +134,9 @@ def test_the_divergence_from_the_global_policy_is_reported():
     expected = np.mean(np.sum(p * (np.log(p) - np.log(q)), -1))
     assert expected > 1e-4
     np.testing.assert_allclose(metrics["kl_to_global"].total, expected, rtol=1e-3)
+
+
+def test_a_penalty_with_a_memory_of_its_own_uploads_nothing():
+    inner = training(weight="uniform", corrections=(learners.kl_to_global(1.0, target=0.1),))
+    params, _ = play(learners.aggregate_only(inner, ("actor",)))
+    assert same(params["actor"]) and not same(params["critic"])

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from fedjax_rl import aggregators, learners, make_round, run
+from fedjax_rl.core import component
 from fedjax_rl.learners import local_training, optimizer
 from tests.oracles import federated_corrections as oracle
 from tests.oracles import trajectory_corrections as paper
@@ -166,14 +167,14 @@ def make_logs():
     )
 
 
-def learn(logs, correction, *, eta=RATE, steps=2, num_rounds=3, num_epochs=1, server=None):
+def learn(logs, correction, *, eta=RATE, steps=2, num_rounds=3, num_epochs=1, server=None, kind=LoggedObjective):
     """The model after some rounds on the logs, the last state and the round."""
     observation, action, score, first = logs
     family = LoggedFamily(
         Logs(jnp.asarray(observation), jnp.asarray(action, jnp.int32), jnp.asarray(score))
     )  # fmt: skip
     learner = local_training(
-        LoggedObjective(jnp.asarray(first), E), optimizer(optax.sgd, learning_rate=eta), num_local_steps=steps,
+        kind(jnp.asarray(first), E), optimizer(optax.sgd, learning_rate=eta), num_local_steps=steps,
         num_epochs=num_epochs, corrections=correction, weight="uniform",
     )  # fmt: skip
     if server is not None:
@@ -420,3 +421,63 @@ def test_normalized_averaging_hides_the_movement(name, make):
 def test_bad_input_is_refused(factory, kwargs, message):
     with pytest.raises(ValueError, match=message):
         factory(**kwargs)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"), [("svrpg_momentum", learners.svrpg_momentum), ("mime", learners.mime), ("svrpg", learners.svrpg)]
+)
+def test_what_subtracts_a_gradient_of_its_own_comes_first(name, make):
+    refuse(f"corrections must put {name} before ClipGradient", (learners.clip_gradient(1.0), make()))
+    local_training(LOGGED, SGD, corrections=(make(), learners.clip_gradient(1.0)), weight="uniform")
+
+
+@pytest.mark.parametrize(("name", "make"), [("mime", learners.mime), ("svrpg", learners.svrpg)])
+def test_a_model_that_rests_is_not_moved_by_others(name, make):
+    resting = local_training(LOGGED, SGD, corrections=(make(),), weight="uniform")
+    with pytest.raises(ValueError, match="move the model in every round with server_optimizer, got Mime"):
+        learners.server_optimizer(resting, optax.sgd(1.0))
+    pair = (make(), learners.dynamic_regularization(1.0))
+    refuse(f"corrections must not join {name} and DynamicRegularization", pair)
+
+
+def test_two_that_read_the_movement_are_refused():
+    pair = (learners.svrpg_momentum(), learners.dynamic_regularization(1.0))
+    refuse("more than one that reads the movement, got SVRPGMomentum, DynamicRegularization", pair)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "kwargs"),
+    [
+        ("Mime", learners.mime, {}),
+        ("MimeLite", lambda: learners.mime_lite(0.5), {}),
+        ("SVRPGMomentum", learners.svrpg_momentum, {}),
+        ("optimizer_state='average'", None, {"optimizer_state": "average"}),
+    ],
+)
+def test_unequal_work_is_refused_where_it_would_spoil_the_server(logs, name, make, kwargs):
+    family = LoggedFamily(Logs(*(jnp.asarray(x) for x in logs[:3])))
+    corrections = () if make is None else (make(),)
+    learner = local_training(LOGGED, SGD, corrections=corrections, weight="uniform", num_local_steps=2, **kwargs)
+    working = Working(jnp.arange(AGENTS))
+    with pytest.raises(ValueError, match=f"take all its local steps with {name}"):
+        round_ = make_round(family, learner, aggregators.mean(), num_agents=AGENTS, participation=working)
+        run(round_, round_.init(jax.random.key(0)), 1)
+
+
+@component
+class WithCritic(LoggedObjective):
+    """A part of the loss that no trajectory weighs."""
+
+    def loss(self, key, params, state, batch):
+        loss, report = super().loss(key, params, state, batch)
+        return loss + jnp.sum(jnp.square(params["theta"] - 1)), report
+
+
+@pytest.mark.parametrize("make", [learners.svrpg_momentum, learners.hapg_momentum])
+def test_momentum_treats_the_critic_as_the_actor(logs, make):
+    # At the first step theta = theta_{r-1} and u = 0, so everything, critic included, moves beta times as far.
+    moved = []
+    for corrections in ((), (make(0.25),)):
+        theta, _, _ = learn(logs, corrections, steps=1, num_rounds=1, kind=WithCritic)
+        moved.append(theta - logs[3])
+    np.testing.assert_allclose(moved[1], 0.25 * moved[0], rtol=1e-6)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from fedjax_rl import aggregators, envs, learners, make_round, participation, policies, run
@@ -132,3 +133,9 @@ def test_bad_input_is_refused():
         learners.fed_npg(objective(), max_kl=0.0)
     with pytest.raises(ValueError, match="objective must be an Objective with a stochastic policy"):
         learners.fed_npg("reinforce")
+
+
+def test_a_server_optimizer_does_not_fit():
+    wrapped = learners.server_optimizer(learners.fed_npg(objective()), optax.sgd(1.0))
+    with pytest.raises(ValueError, match=r"learner must keep its model in a shared state .*, got FedNPG"):
+        make_round(FAMILY, wrapped, aggregators.mean(), num_agents=4)

@@ -276,6 +276,7 @@ def test_reports_count_what_was_played(episodes):
         (learners.ppo, {"num_envs": 0}, "num_envs must be an integer >= 1"),
         (learners.actor_critic, {"normalization": "batch"}, "normalization must be one of"),
         (learners.actor_critic, {"gae_lambda": -0.1}, "gae_lambda must lie"),
+        (learners.reinforce, {"num_envs": 1}, "baseline must not be 'average' with num_envs=1"),
         (learners.reinforce, {"baseline": "critic"}, "baseline must be one of 'none', 'average', 'value'"),
         (learners.actor_critic, {"num_steps_ahead": 0}, "num_steps_ahead must be an integer >= 1, got 0; 1 is the"),
         (

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 from fedjax_rl import aggregators, learners, make_round, policies, registry, run
+from fedjax_rl.core import EnvFamily, component
 from tests.probes.bandit import BanditFamily
+from tests.probes.two_states import Arms, Physics
 
 
 NUM_AGENTS, ROUNDS = 3, 3
@@ -25,7 +27,17 @@ OBJECTIVES = {
     "a2c": lambda: learners.a2c(POLICY, num_envs=64, num_steps=8),
     "ppo": lambda: learners.ppo(POLICY, num_envs=64, num_steps=8),
 }
-WITH_REPLAY = ("dqn", "double_dqn", "ddpg", "sac")  # learn over many more steps: test_off_policy.py
+# Every local step plays one block and draws one batch; the slow copies do not matter where every step ends an episode.
+REPLAY = {
+    "num_envs": 8, "num_steps": 1, "capacity": 1600, "batch_size": 64, "learning_starts": 8, "hidden_sizes": (16,),
+    "activation": "tanh",
+}  # fmt: skip
+WITH_REPLAY = {
+    "dqn": lambda: learners.dqn(FAMILY.env, epsilon=1.0, **REPLAY),
+    "double_dqn": lambda: learners.double_dqn(FAMILY.env, epsilon=1.0, **REPLAY),
+    "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
+    "sac": lambda: learners.sac(Arms(), **REPLAY),
+}
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -53,6 +65,20 @@ REFUSED = {
         for c in ("svrpg", "svrpg_momentum", "hapg_momentum")
     },
 }
+STOCHASTIC = "objective must have a stochastic policy with {}, got {}"
+TRAJECTORIES = "objective must collect whole trajectories with {}, got {}; use episodes='fresh'"
+NAMES = {"dqn": "DQN", "double_dqn": "DQN", "ddpg": "DDPG", "sac": "SAC"}
+REFUSED |= {
+    (name, c): STOCHASTIC.format(c, NAMES[name])
+    for name in ("dqn", "double_dqn", "ddpg")
+    for c in ("kl_to_global", "mixed_behaviour", "natural_gradient", "importance_weighting")
+}
+REFUSED |= {
+    (name, c): TRAJECTORIES.format(c, NAMES[name])
+    for name in NAMES
+    for c in ("svrpg", "svrpg_momentum", "hapg_momentum")
+}
+REFUSED["sac", "importance_weighting"] = "objective must have a loss of the form log pi A with importance_weighting"
 REPRESENTATIVE = {"reinforce": "hapg_momentum", "actor_critic": "svrpg", "a2c": "control_variates", "ppo": "mime"}
 
 
@@ -95,7 +121,12 @@ def learns(objective, correction):
 
 @pytest.mark.parametrize(
     ("objective", "correction"),
-    [*REPRESENTATIVE.items(), *REFUSED, ("ppo", "natural_gradient"), ("actor_critic", "importance_weighting")],
+    [
+        *REPRESENTATIVE.items(),
+        *(pair for pair in REFUSED if pair[0] in OBJECTIVES),
+        ("ppo", "natural_gradient"),
+        ("actor_critic", "importance_weighting"),
+    ],
 )
 def test_representatives_learn(objective, correction):
     learns(objective, correction)
@@ -107,3 +138,52 @@ def test_representatives_learn(objective, correction):
 def test_every_product_learns(objective, correction):
     if REPRESENTATIVE[objective] != correction:
         learns(objective, correction)
+
+
+@component
+class ArmsFamily(EnvFamily):
+    """Agents that all play `Arms`."""
+
+    env = Arms()
+
+    def sample(self, key, num_agents):
+        return Physics(jnp.full(num_agents, 3))
+
+
+def learns_from_memory(objective, correction):
+    """The values of both arms, or the arm that is played, come nearer to what is right."""
+    made = WITH_REPLAY[objective]()
+    family = ArmsFamily() if objective in ("ddpg", "sac") else FAMILY
+
+    def make():
+        learner = learners.local_training(
+            made, learners.optimizer(optax.sgd, learning_rate=0.1), num_local_steps=200,
+            corrections=() if correction is None else (CORRECTIONS[correction](),), weight="uniform",
+        )  # fmt: skip
+        return make_round(family, learner, aggregators.mean(), num_agents=NUM_AGENTS)
+
+    def error(round_, state):
+        params = jax.tree.map(lambda x: x[0], round_.policies(state, jnp.arange(1)))
+        if objective in ("ddpg", "sac"):
+            return abs(float(made.policy.apply(params, jnp.ones(1))[0].mode()[0]) - family.env.best)
+        mean_reward = state.physics.reward.mean(0)
+        return float(jnp.max(jnp.abs(made.policy.q_values(params, jnp.ones(1)) - mean_reward)))
+
+    if (objective, correction) in REFUSED:
+        with pytest.raises(ValueError, match=re.escape(REFUSED[objective, correction])):
+            make()
+        return
+    round_ = make()
+    state = round_.init(jax.random.key(0))
+    before = error(round_, state)
+    state, history = run(round_, state, ROUNDS)
+    assert error(round_, state) < before - 0.05
+    assert all(np.isfinite(values).all() for name, values in history.items() if "kl" not in name)
+    assert (history["nonfinite_messages"] == 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", WITH_REPLAY)
+@pytest.mark.parametrize("correction", [None, *CORRECTIONS])
+def test_every_product_with_a_memory_learns(objective, correction):
+    learns_from_memory(objective, correction)

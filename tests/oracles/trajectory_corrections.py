@@ -166,21 +166,26 @@ def fedkl(
 ) -> tuple[np.ndarray, list[float]]:  # fmt: skip
     """Xie and Song (2022): gradient of the return minus sigma mean_s D(pi_global || pi); sigma adapts per agent."""
     sigma = [sigma] * N
+
+    def apart(there: np.ndarray, here: np.ndarray, s: np.ndarray) -> float:
+        q, p = probabilities(there, s), probabilities(here, s)
+        kl = np.sum(q * (np.log(q) - np.log(p)))
+        return np.sqrt(max(kl, 0) + 1e-12) if root else kl
+
     for r in range(rounds):
         ends = []
         for i in range(N):
             here = theta.copy()
             for k in range(K):
                 taus = batch(i, r * K + k)
-                states, D, pull = [s for tau in taus for s, _, _ in tau], [], np.zeros_like(theta)
+                states, pull = [s for tau in taus for s, _, _ in tau], np.zeros_like(theta)
                 for s in states:
-                    q, p = probabilities(theta, s), probabilities(here, s)
-                    kl = np.sum(q * (np.log(q) - np.log(p)))
-                    D.append(np.sqrt(max(kl, 0) + 1e-12) if root else kl)
-                    pull += np.outer(s, p - q) * (0.5 / D[-1] if root else 1) / len(states)
+                    p, q = probabilities(here, s), probabilities(theta, s)
+                    pull += np.outer(s, p - q) * (0.5 / apart(theta, here, s) if root else 1) / len(states)
                 here = here + eta * (np.mean([g(t, here) for t in taus], axis=0) - sigma[i] * pull)
-            if target is not None:  # the last distance that was looked at decides
-                sigma[i] *= 1.5 if np.mean(D) > 1.5 * target else 1 / 1.5 if np.mean(D) < target / 1.5 else 1
+            if target is not None:  # what was trained decides, at the states of the last step
+                far = np.mean([apart(theta, here, s) for s in states])
+                sigma[i] *= 1.5 if far > 1.5 * target else 1 / 1.5 if far < target / 1.5 else 1
             ends.append(here)
         theta = np.mean(ends, axis=0)
     return theta, sigma

@@ -89,6 +89,22 @@ def test_distillation_lowers_the_divergence(policy):
     assert likelihood(after.params) > likelihood(start) + 0.05
 
 
+def test_distillation_leaves_what_the_student_has_seen():
+    student = policies.normalized_policy(DISCRETE)
+    rows = 3 + observations(50)
+    start = student.complete(
+        jax.tree.map(lambda x: x[0], models(DISCRETE)), student.observe(rows, rows[:, 0], jnp.ones(50, bool))
+    )
+    after = learners.distill(
+        jax.random.key(3), DISCRETE, jax.tree.map(lambda x: x[1], models(DISCRETE)), student, start, observations(64),
+        optax.adam(1e-2), num_steps=20, batch_size=32,
+    )  # fmt: skip
+    assert set(after.params) == set(start)
+    for name in start:
+        same = jax.tree.leaves(jax.tree.map(jnp.array_equal, start[name], after.params[name]))
+        assert not any(same) if name == "network" else all(same)
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="num_models must be an integer >= 1, got 0"):
         policies.mixture_policy(DISCRETE, 0)

@@ -121,3 +121,11 @@ def test_bad_input_is_refused():
         policies.normalized_policy(policies.normalized_policy(INNER))
     with pytest.raises(ValueError, match="statistics must be one of 'federated', 'local'"):
         training(INNER, statistics="shared")
+
+
+def test_sums_over_samples_are_not_weighed_by_samples_again():
+    learner = learners.local_training(
+        learners.actor_critic(policies.normalized_policy(INNER)), optax.sgd(0.1), weight="samples"
+    )
+    with pytest.raises(ValueError, match="weight must be 'uniform' with federated running statistics, got 'samples'"):
+        make_round(FAMILY, learner, aggregators.mean(), num_agents=N)

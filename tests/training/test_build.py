@@ -80,6 +80,43 @@ def test_a_server_optimizer_wraps_the_learner() -> None:
     assert learner.optimizer == learners.optimizer(optax.yogi, learning_rate=0.01)
 
 
+def test_another_algorithm_takes_what_it_has_use_for() -> None:
+    config = ExperimentConfig().replace(policy=TINY.policy)
+    built = build(config.replace(learner={"algorithm": "fed_npg_admm(max_kl=0.5)"}))
+    assert built.learner == learners.fed_npg_admm(build(config).learner.objective, max_kl=0.5)
+    for changes, ignored in (({"num_local_steps": 3}, "num_local_steps"), ({"upload": "gradient"}, "upload")):
+        with pytest.raises(ValueError, match=rf"learner\.algorithm: fed_npg takes no {ignored}; leave the default"):
+            build(config.replace(learner={"algorithm": "fed_npg()", **changes}))
+
+
+def test_wrappers_wrap_in_order() -> None:
+    changes = {"server_optimizer": "sgd(1.0)", "wrappers": ("aggregate_only(('actor',))",)}
+    split = {"shared_trunk": False}
+    learner = build(TINY.replace(learner=changes, policy=split)).learner
+    assert isinstance(learner, learners.AggregateOnly)
+    assert isinstance(learner.learner, learners.ServerOptimizer)
+    assert isinstance(learner.learner.learner, learners.LocalTraining)
+    with pytest.raises(ValueError, match=r"learner\.wrappers\[0\]: 'agregate_only'.*did you mean aggregate_only"):
+        build(TINY.replace(learner={"wrappers": ("agregate_only(('actor',))",)}, policy=split))
+
+
+def test_a_policy_that_normalises() -> None:
+    config = TINY.replace(policy={"normalize_rewards": True}, learner={"statistics": "local"})
+    built = build(config)
+    plain = build(TINY).policy
+    assert built.policy == policies.normalized_policy(plain, observations=False, rewards=True)
+    assert isinstance(built.learner, learners.LocalTraining)
+    assert built.learner.statistics == "local"
+    with pytest.raises(ValueError, match=r"policy\.normalize_rewards: dqn has a network of its own"):
+        build(config.replace(learner={"objective": "dqn()", "num_epochs": 1}))
+
+
+def test_a_round_that_its_counters_cannot_hold_is_refused() -> None:
+    build(TINY.replace(num_agents=2**19, rollout={"num_envs": 32, "num_steps": 127}))
+    with pytest.raises(ValueError, match="fewer than 2\\^31 environment steps, got 2,147,483,648"):
+        build(TINY.replace(num_agents=2**19, rollout={"num_envs": 32, "num_steps": 128}))
+
+
 def test_pooled_worlds_take_their_number_from_the_rollout() -> None:
     config = TINY.replace(
         num_agents="auto", world={"family": "pooled(cartpole_family('jin'))"}, rollout={"num_envs": 6}
