@@ -10,6 +10,8 @@ from ._intervals import unpaired_difference as unpaired_difference
 from ._returns import SUCCESS_THRESHOLDS as SUCCESS_THRESHOLDS
 from ._returns import return_statistics as return_statistics
 from ._returns import rounds_to_threshold as rounds_to_threshold
+from ._slopes import Slope as Slope
+from ._slopes import log_log_slope as log_log_slope
 from ._thresholds import TimeToThreshold as TimeToThreshold
 from ._thresholds import quantile_interval as quantile_interval
 from ._thresholds import share_interval as share_interval
