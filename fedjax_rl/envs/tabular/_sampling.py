@@ -36,6 +36,7 @@ def iid_transitions(
     Returns:
         leaves [T].
     """
+    policy, law = jnp.asarray(policy), jnp.asarray(law)
     uniform = jax.random.uniform(key, (num_samples, 3))
     state = inverse_cdf(uniform[:, 0], law[None])
     action = inverse_cdf(uniform[:, 1], policy[state])
@@ -59,6 +60,8 @@ def markov_transitions(
     Returns:
         where the chain is then, and leaves [T].
     """
+
+    policy = jnp.asarray(policy)
 
     def step(state: jax.Array, uniform: jax.Array) -> tuple[jax.Array, Transitions]:
         action = inverse_cdf(uniform[0], policy[state])
@@ -106,7 +109,7 @@ def episodes(
     Raises:
         ValueError: the horizon is not that of the MDP or of the policy.
     """
-    inhomogeneous = isinstance(params, EpisodicParams)
+    policy, inhomogeneous = jnp.asarray(policy), isinstance(params, EpisodicParams)
     lengths = [len(params.kernel)] * inhomogeneous + [len(policy)] * (policy.ndim == 3)
     if any(length != horizon for length in lengths):
         raise ValueError(f"horizon must be that of the MDP and of the policy, {lengths}, got {horizon}")
@@ -117,7 +120,9 @@ def episodes(
     def step(state: jax.Array, xs: Any) -> tuple[jax.Array, Transitions]:
         h, uniform = xs
         now = policy if policy.ndim == 2 else policy[h]
-        world = TabularParams(params.kernel[h], params.reward[h], params.initial) if inhomogeneous else params
+        world = params
+        if inhomogeneous:
+            world = TabularParams(jnp.asarray(params.kernel)[h], jnp.asarray(params.reward)[h], params.initial)
         seen = _step(world, state, inverse_cdf(uniform[:, 0], now[state]), uniform[:, 1])
         return seen.next_state, seen
 
