@@ -124,10 +124,11 @@ def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, np.nda
     if not isinstance(source, str | Path):
         raise ValueError(f"path_or_arrays must be the path of an npz file or a mapping, got {type(source).__name__}")
     try:
-        with np.load(Path(source), allow_pickle=False) as file:
-            if not isinstance(file, Mapping):
-                raise ValueError("it holds one array without a name; save with np.savez(path, kernel=..., reward=...)")
-            return str(source), {name: file[name] for name in file}
+        loaded = np.load(Path(source), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it holds one array without a name; save with np.savez(path, kernel=..., reward=...)")
+        with loaded as file:
+            return str(source), {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

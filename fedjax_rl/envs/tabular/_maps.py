@@ -87,7 +87,7 @@ def read_map(text: str, slip: str, *, needs_goal: bool = True) -> tuple[Grid, tu
 
 def read_maps(layouts: str | Sequence[str], slip: str, *, needs_goal: bool = True) -> tuple[Grid, tuple[int, int]]:
     """Several maps of one size, with a leading axis."""
-    texts = [layouts] if isinstance(layouts, str) else list(layouts)
+    texts = [layouts] if isinstance(layouts, str) else list(layouts) if isinstance(layouts, Sequence) else []
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"layout must be a text or a sequence of texts, got {layouts!r}")
     grids, sizes = zip(*(read_map(text, slip, needs_goal=needs_goal) for text in texts), strict=True)

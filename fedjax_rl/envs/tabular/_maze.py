@@ -52,7 +52,7 @@ class MazeFamily(DrawnFamily):
         after twice as many steps as rooms all are visited.
         """
         rooms = self.size // 2 + 1
-        steps = np.array(DIRECTIONS)
+        steps = np.array(DIRECTIONS, np.int32)
 
         def move(carry: tuple[jax.Array, ...], number: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
             here, visited, back, free = carry
