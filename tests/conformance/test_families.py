@@ -105,4 +105,5 @@ def test_worlds_reset_and_step_under_jit(family):
     assert reward.shape == terminated.shape == truncated.shape == (num, 9)
     for x in (first, new, reward, last):
         assert np.all(np.isfinite(x))
+    first = np.asarray(first)
     assert np.all(first >= space.low) and np.all(first <= space.high)
