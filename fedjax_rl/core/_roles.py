@@ -134,6 +134,11 @@ class EnvFamily(abc.ABC):
         """The number of training agents where the family fixes it (a table of machines), else None."""
         return None
 
+    @property
+    def num_unseen(self) -> int | None:
+        """The number of agents kept unseen where the family fixes it, else None: as many as are asked for."""
+        return None
+
     def worlds(self, physics: Physics) -> Physics:
         """The single worlds behind a stack of physics, leaves [W, ...]; more than N where an agent pools several."""
         return physics

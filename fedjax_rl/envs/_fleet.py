@@ -41,6 +41,10 @@ class FleetFamily(EnvFamily):
     def num_agents(self) -> int:
         return len(self.labels)
 
+    @property
+    def num_unseen(self) -> int:
+        return len(self.unseen_labels)
+
     def sample(self, key: jax.Array, num_agents: int) -> Params:
         """The training rows in the order of the table; nothing is drawn."""
         del key

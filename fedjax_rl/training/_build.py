@@ -246,15 +246,19 @@ def _at(key: str, make: Callable[[], Any]) -> Any:
         raise ValueError(f"{key}: {error}") from error
 
 
+# Families that read a file, and the argument that names it.
+_FILES = {"fleet_family": "path", "family_from_arrays": "path_or_arrays"}
+
+
 def tables(text: str) -> list[str]:
     """The files that the expression of a family reads."""
 
     def walk(call: Call) -> list[str]:
         items = [*call.args, *call.kwargs.values()]
         inside = [path for item in items if isinstance(item, Call) for path in walk(item)]
-        if call.name != "fleet_family":
+        if call.name not in _FILES:
             return inside
-        return [str(call.kwargs.get("path", call.args[0] if call.args else "")), *inside]
+        return [str(call.kwargs.get(_FILES[call.name], call.args[0] if call.args else "")), *inside]
 
     return walk(parse(text))
 

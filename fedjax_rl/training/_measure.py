@@ -74,8 +74,8 @@ class Evaluator:
             num_episodes: at least so many episodes of all together; None: `final_episodes` of each.
         """
         family, count = self.experiment.family.base, self.config.evaluation.unseen_agents
-        if isinstance(family, FleetFamily):
-            count = min(count, len(family.unseen_labels))
+        if family.num_unseen is not None:
+            count = min(count, family.num_unseen)
         if count == 0:
             return None
         key = jax.random.fold_in(self._key(seed, num_rounds), _UNSEEN)

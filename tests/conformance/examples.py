@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +32,49 @@ CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_thresh
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)
 _PLAY = {"num_envs": 2, "num_steps": 8}
 _REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
+
+
+_CENTRE = envs.TabularParams(np.eye(3)[:, None].repeat(2, 1), np.zeros((3, 2)), np.array([1.0, 0.0, 0.0]), 7)
+_DATA = Path(__file__).parents[1] / "data"
+# Several of one name, so that what is optional is tried too.
+FAMILIES = {
+    "cartpole_family": [CARTPOLE, envs.cartpole_family("carl", actuator_polarity=(-1, 1), continuous=True)],
+    "gymnax_family": [envs.gymnax_family("Pendulum-v1", spread=0.2)],
+    "fleet_family": [envs.fleet_family(_DATA / "fleet.csv", holdout=0.2)],
+    "pooled": [envs.pooled(CARTPOLE, 3), envs.pooled(envs.maze_family(), 3)],
+    "stacked_family": [envs.stacked_family(CARTPOLE, 3), envs.stacked_family(envs.conflict_family(), 2)],
+    "garnet_family": [envs.garnet_family(), envs.garnet_family("heterogeneous", 6, 3, 2, 3)],
+    "mixture_family": [
+        envs.mixture_family(eps_r=0.2),
+        envs.mixture_family(num_types=2, branching=3),
+        envs.mixture_family(common=_CENTRE),
+    ],
+    "random_mdp_family": [
+        envs.random_mdp_family(),
+        envs.random_mdp_family(support="disjoint"),
+        envs.random_mdp_family(support="sparse", eps_p=1.0),
+    ],
+    "synthetic_family": [envs.synthetic_family(eps_p=0.1)],
+    "conflict_family": [envs.conflict_family()],
+    "seven_state_family": [envs.seven_state_family(), envs.seven_state_family("published")],
+    "grid_world_family": [
+        envs.grid_world_family("5x5", goal="random", success=(0.5, 1.0)),
+        envs.grid_world_family("3x3", success=0.8, slip="neighbours", at_goal="stay", eps_p=0.1),
+        envs.grid_world_family(("S.G/.#./...", "S.G/..#/..."), at_goal="restart"),
+    ],
+    "frozen_lake_family": [envs.frozen_lake_family(success_rate=(0.3, 0.9)), envs.frozen_lake_family("8x8")],
+    "windy_cliff_family": [envs.windy_cliff_family()],
+    "maze_family": [envs.maze_family()],
+    "family_from_arrays": [
+        envs.family_from_arrays(_DATA / "conflicting_mdp_7x4.npz"),
+        envs.family_from_arrays({"kernel": np.full((2, 4, 3, 2, 3), 1 / 3), "reward": np.ones((2, 4, 3, 2))}),
+    ],
+    "relabelled_family": [
+        envs.relabelled_family(envs.mixture_family()),
+        envs.relabelled_family(envs.synthetic_family(), 1.0, "random"),
+    ],
+    "episodic_family": [envs.episodic_family(envs.windy_cliff_family(), 6)],
+}
 
 
 def _policy(family: object = CARTPOLE) -> policies.Policy:

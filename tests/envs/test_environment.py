@@ -16,8 +16,10 @@ from fedjax_rl.envs import (
     CartPoleParams,
     CartPoleState,
     Discrete,
+    EpisodicMDP,
     GymnaxEnvironment,
     MountainCarContinuous,
+    TabularMDP,
     gymnax_environment,
     gymnax_family,
     stacked,
@@ -32,6 +34,7 @@ OURS = [
     MountainCarContinuous(),
     stacked(CartPole(), 3, True),
 ]
+FINITE = [TabularMDP(4, 2), EpisodicMDP(30, 3, 2)]
 LIGHT = [
     "Pendulum-v1",
     "Acrobot-v1",
@@ -118,7 +121,7 @@ def test_every_gymnax_environment(name):
     )
 
 
-@pytest.mark.parametrize("env", [*OURS, *map(gymnax_environment, LIGHT)], ids=lambda env: env.name)
+@pytest.mark.parametrize("env", [*OURS, *FINITE, *map(gymnax_environment, LIGHT)], ids=lambda env: env.name)
 @pytest.mark.parametrize("double", [False, True])
 def test_a_step_keeps_the_types_of_the_state(env, double, request):
     if double:

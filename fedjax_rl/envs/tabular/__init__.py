@@ -1,0 +1,34 @@
+"""Finite MDPs as environments and families: the worlds in which everything can be computed exactly."""
+
+from ._arrays import ArrayFamily as ArrayFamily
+from ._arrays import family_from_arrays as family_from_arrays
+from ._categorical import inverse_cdf as inverse_cdf
+from ._episodic import EpisodicFamily as EpisodicFamily
+from ._episodic import EpisodicMDP as EpisodicMDP
+from ._episodic import EpisodicParams as EpisodicParams
+from ._episodic import episodic_family as episodic_family
+from ._garnet import GarnetFamily as GarnetFamily
+from ._garnet import garnet_family as garnet_family
+from ._grid import GridFamily as GridFamily
+from ._grid import frozen_lake_family as frozen_lake_family
+from ._grid import grid_world_family as grid_world_family
+from ._grid import windy_cliff_family as windy_cliff_family
+from ._maze import MazeFamily as MazeFamily
+from ._maze import maze_family as maze_family
+from ._mdp import TabularMDP as TabularMDP
+from ._mdp import TabularParams as TabularParams
+from ._mdp import TabularState as TabularState
+from ._mixture import MixtureFamily as MixtureFamily
+from ._mixture import mixture_family as mixture_family
+from ._mixture import random_mdp_family as random_mdp_family
+from ._mixture import synthetic_family as synthetic_family
+from ._relabelled import RelabelledFamily as RelabelledFamily
+from ._relabelled import relabelled_family as relabelled_family
+from ._sampling import Transitions as Transitions
+from ._sampling import episodes as episodes
+from ._sampling import generative_transitions as generative_transitions
+from ._sampling import iid_transitions as iid_transitions
+from ._sampling import markov_transitions as markov_transitions
+from ._types import TypesFamily as TypesFamily
+from ._types import conflict_family as conflict_family
+from ._types import seven_state_family as seven_state_family
