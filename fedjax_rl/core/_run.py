@@ -17,6 +17,7 @@ from ._round import Round, RoundState
 
 PyTree = Any
 History = dict[str, Any]
+Record = Callable[[Round, RoundState], dict[str, jax.Array]]
 
 
 def make_mesh(num_devices: int | None = None) -> Mesh | None:
@@ -72,6 +73,7 @@ def run(
     num_seeds: int | None = None,
     mesh: Mesh | None = None,
     callback: Callable[[RoundState, History], bool | None] | None = None,
+    record: Record | None = None,
 ) -> tuple[RoundState, History]:
     """Runs rounds and collects their metrics.
 
@@ -87,9 +89,20 @@ def run(
         mesh: with `num_seeds`: devices that share the seeds. The round itself then has no mesh.
         callback: called as callback(state, history of the last call) after each dispatch; returns True to stop early.
             The next dispatch donates `state`: copy what you want to keep.
+        record: called as record(round, state) after every round, inside the compiled program; the arrays it returns
+            join the metrics. For what only the experimenter knows, such as the distance to an exact solution. Another
+            function recompiles, also where it is the same lambda written again.
 
     Returns:
-        The last state, and the metrics as arrays [num_rounds] ([K, num_rounds] with seeds).
+        The last state, and the metrics as arrays [num_rounds, ...] ([K, num_rounds, ...] with seeds).
+
+    Raises:
+        ValueError: a wrong value, or `record` returns a name that the metrics have already.
+
+    Example:
+        >>> def record(round_, state):
+        ...     return {"error": jnp.sum((state.places.public.shared.params - solution) ** 2)}
+        >>> state, history = run(round_, state, 1000, record=record)  # doctest: +SKIP
     """
     check_count("num_rounds", num_rounds, minimum=0)
     if num_seeds is None and state.key.ndim:
@@ -97,16 +110,19 @@ def run(
     check_count("rounds_per_call", rounds_per_call)
     size = max(1, min(rounds_per_call, num_rounds))
     advance = _jitted(jax.default_backend())
+    ahead = () if num_seeds is None else (slice(None),)  # axes before that of the rounds
     pieces: list[History] = []
     left = num_rounds
     while left > 0 or not pieces:
         now = min(size, left)
-        state, history = advance(round_, state, jnp.int32(now), size=size, num_seeds=num_seeds, mesh=mesh)
-        pieces.append({name: np.asarray(x)[..., :now] for name, x in history.items()})
+        state, history = advance(
+            round_, state, jnp.int32(now), size=size, num_seeds=num_seeds, mesh=mesh, record=record
+        )
+        pieces.append({name: np.asarray(x)[(*ahead, slice(now))] for name, x in history.items()})
         left -= now
         if callback is not None and callback(state, pieces[-1]):
             break
-    return state, {name: np.concatenate([p[name] for p in pieces], axis=-1) for name in pieces[0]}
+    return state, {name: np.concatenate([p[name] for p in pieces], axis=len(ahead)) for name in pieces[0]}
 
 
 def compile_rounds(
@@ -137,37 +153,54 @@ def compiler_options(backend: str) -> dict[str, Any] | None:
 def _jitted(backend: str) -> Any:
     return jax.jit(
         _rounds,
-        static_argnames=("size", "num_seeds", "mesh"),
+        static_argnames=("size", "num_seeds", "mesh", "record"),
         donate_argnames="state",
         compiler_options=compiler_options(backend),
     )
 
 
 def _rounds(
-    round_: Round, state: RoundState, num_rounds: jax.Array, *, size: int, num_seeds: int | None, mesh: Mesh | None
+    round_: Round,
+    state: RoundState,
+    num_rounds: jax.Array,
+    *,
+    size: int,
+    num_seeds: int | None,
+    mesh: Mesh | None,
+    record: Record | None = None,
 ) -> tuple[RoundState, History]:
     """The first `num_rounds` of at most `size` rounds; a dynamic count, so that every length shares one program."""
     if num_seeds is None:
         if mesh is not None:
             raise ValueError("mesh shares out seeds, and there are none; give num_seeds, or the mesh to make_round")
-        return _one_run((round_, num_rounds), state, size)
+        return _one_run((round_, num_rounds), state, size, record)
     check_count("num_seeds", num_seeds)
     if round_.mesh is not None:
         raise ValueError("several seeds need a round without a mesh: the devices share the seeds instead")
 
     def one_seed(common: PyTree, state: RoundState) -> tuple[PyTree, None]:
-        return _one_run(common, state, size), None
+        return _one_run(common, state, size, record), None
 
     return place(agent_map(one_seed, (round_, num_rounds), (state,), chunk_size=1, mesh=mesh)[0], mesh)
 
 
-def _one_run(common: PyTree, state: RoundState, size: int) -> tuple[RoundState, History]:
+def _one_run(
+    common: PyTree, state: RoundState, size: int, record: Record | None
+) -> tuple[RoundState, History]:  # fmt: skip
     round_, num_rounds = common
-    spec = jax.eval_shape(lambda r, s: r.step(s)[1], round_, state)
+
+    def step(round_: Round, state: RoundState) -> tuple[RoundState, History]:
+        state, metrics = round_.step(state)
+        recorded = {} if record is None else record(round_, state)
+        if taken := sorted(recorded.keys() & metrics.keys()):
+            raise ValueError(f"record must not return {', '.join(taken)}, which the metrics have already; rename it")
+        return state, metrics | recorded
+
+    spec = jax.eval_shape(lambda r, s: step(r, s)[1], round_, state)
     history = tree.zeros_like(jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape), s.dtype), spec))
 
     def body(t: jax.Array, carry: tuple[RoundState, History]) -> tuple[RoundState, History]:
-        state, metrics = round_.step(carry[0])
+        state, metrics = step(round_, carry[0])
         return state, jax.tree.map(lambda h, m: h.at[t].set(m), carry[1], metrics)
 
     return jax.lax.fori_loop(0, num_rounds, body, (state, history))

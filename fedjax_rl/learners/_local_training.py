@@ -235,7 +235,7 @@ class LocalTraining(Learner):
         collected = self.objective.collect(k_collect, env, physics, acting, training.objective)
         statistics = tree.add(training.statistics, collected.statistics)
         training = training._replace(objective=collected.state)
-        group = _agents_per_gradient(collected.batch, training.params)
+        group = _agents_per_gradient(collected.batch, training.params, self.num_minibatches)
         fit = few_agents_at_a_time(_fit, group)
         (params, optimizer, corrections), gradient, report = fit(
             self, k_fit, training, download.params, behaviour, download.corrections, collected.batch
@@ -297,13 +297,22 @@ def _fit(
 
     def epoch(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:
         k_shuffle, k_step = jax.random.split(jax.random.fold_in(key, epoch))
-        order = jax.random.permutation(k_shuffle, size).reshape(learner.num_minibatches, -1)
+        number = jnp.arange(learner.num_minibatches)
 
-        def minibatch(carry: PyTree, slot: PyTree) -> tuple[PyTree, PyTree]:
+        def in_order(carry: PyTree, slot: PyTree) -> tuple[PyTree, PyTree]:
             index, rows = slot
-            return gradient_step(carry, jax.random.fold_in(k_step, index), tree.take(batch, rows))
+            return gradient_step(carry, jax.random.fold_in(k_step, index), rows)
 
-        return jax.lax.scan(minibatch, carry, (jnp.arange(learner.num_minibatches), order))
+        if learner.objective.ordered:
+            parts = jax.tree.map(lambda x: x.reshape(learner.num_minibatches, -1, *x.shape[1:]), batch)
+            return jax.lax.scan(in_order, carry, (number, parts))
+
+        def shuffled(carry: PyTree, slot: PyTree) -> tuple[PyTree, PyTree]:
+            index, rows = slot
+            return in_order(carry, (index, tree.take(batch, rows)))
+
+        order = jax.random.permutation(k_shuffle, size).reshape(learner.num_minibatches, -1)
+        return jax.lax.scan(shuffled, carry, (number, order))
 
     def whole(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:
         return gradient_step(carry, jax.random.fold_in(key, epoch), batch)
@@ -317,13 +326,14 @@ def _fit(
     return carry, gradient, jax.tree.map(jnp.sum, reports)
 
 
-def _agents_per_gradient(batch: PyTree, params: PyTree) -> int:
+def _agents_per_gradient(batch: PyTree, params: PyTree, num_minibatches: int) -> int:
     """Agents whose gradients are taken together.
 
     One, where an agent has enough rows to fill the matrix units by itself: a batch of matrix products is slower than
     one product after the other. With fewer rows, as many as keep one hidden layer's activations near 1.5 MB.
     """
     rows = max(x.size // x.shape[-1] if x.ndim > 1 else x.size for x in jax.tree.leaves(batch))
+    rows = max(1, rows // num_minibatches)
     if rows >= 128:
         return 1
     width = max((x.shape[-1] for x in jax.tree.leaves(params) if x.ndim), default=1)

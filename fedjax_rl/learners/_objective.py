@@ -42,6 +42,11 @@ class Objective(abc.ABC):
         """Rows of a batch where they are known beforehand; minibatches must divide them."""
         return None
 
+    @property
+    def ordered(self) -> bool:
+        """Whether minibatches are consecutive rows, not shuffled ones: steps along a chain, or independent rows."""
+        return False
+
     def check(self, env: Any, physics: PyTree) -> None:
         """Raises `ValueError` where it cannot play this environment; `physics` of one agent, shapes only."""
         del env, physics

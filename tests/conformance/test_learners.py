@@ -16,14 +16,20 @@ PLAIN_LEARNER = pytest.mark.parametrize("make", [m for m in every(LEARNERS) if m
 STEPPING_LEARNER = pytest.mark.parametrize("make", [m for m in every(LEARNERS) if has_step_size(m)], ids=lambda m: "")
 
 
-def setting(learner):
-    """The family the learner's policy fits, one agent's physics, shared and local state."""
+def family_of(make, learner):
+    """The family that the example names, or else one that the learner's policy fits."""
+    if hasattr(make, "family"):
+        return make.family
     objective = getattr(learner, "objective", None) or learner.learner.objective
     if isinstance(objective, LoggedObjective):
-        family = LOGGED
-    else:
-        one_number = objective.policy.noise(jax.random.key(0), ()).ndim == 0  # discrete actions need no more
-        family = CARTPOLE if one_number else CONTINUOUS
+        return LOGGED
+    one_number = objective.policy.noise(jax.random.key(0), ()).ndim == 0  # discrete actions need no more
+    return CARTPOLE if one_number else CONTINUOUS
+
+
+def setting(make, learner):
+    """The family, one agent's physics, shared and local state."""
+    family = family_of(make, learner)
     physics = tree.take(family.sample(jax.random.key(1), 1), 0)
     shared = learner.init_shared(jax.random.key(2), family.env)
     local = tree.strong(learner.init_local(jax.random.key(3), family.env, physics, shared))
@@ -40,7 +46,7 @@ def close(x, y, **tolerance):
 
 @LEARNER
 def test_one_compilation_serves_all_numbers_and_the_state_keeps_its_avals(make):
-    env, physics, shared, local = setting(make(0.1))
+    env, physics, shared, local = setting(make, make(0.1))
     traces = []
 
     @jax.jit
@@ -63,7 +69,7 @@ def test_one_compilation_serves_all_numbers_and_the_state_keeps_its_avals(make):
 @STEPPING_LEARNER
 def test_zero_step_size_gives_the_zero_difference(make):
     learner = make(0.0)
-    env, physics, shared, local = setting(learner)
+    env, physics, shared, local = setting(make, learner)
     _, envelope, metrics = jax.jit(update, static_argnums=2)(learner, jax.random.key(0), env, physics, shared, local)
     assert float(tree.norm(envelope.payload.params)) == 0.0
     assert float(metrics["drift"].total) == 0.0
@@ -72,7 +78,7 @@ def test_zero_step_size_gives_the_zero_difference(make):
 @STEPPING_LEARNER
 def test_a_zero_message_changes_no_parameter(make):
     learner = make(0.1)
-    env, physics, shared, local = setting(learner)
+    env, physics, shared, local = setting(make, learner)
     payload = jax.eval_shape(lambda: update(learner, jax.random.key(0), env, physics, shared, local)[1].payload)
     received = Received(jnp.float32(1), jnp.int32(1), jnp.float32(1))
     merged = learner.merge(jax.random.key(0), env, shared, tree.zeros_like(payload), received)
@@ -83,7 +89,7 @@ def test_a_zero_message_changes_no_parameter(make):
 def test_the_message_moves_the_model_by_what_was_trained(make):
     # One agent, one message: merging it gives the trained model, so a second look at the difference finds nothing.
     learner = make(0.05)
-    env, physics, shared, local = setting(learner)
+    env, physics, shared, local = setting(make, learner)
     _, envelope, metrics = jax.jit(update, static_argnums=2)(learner, jax.random.key(0), env, physics, shared, local)
     received = Received(jnp.float32(1), jnp.int32(1), jnp.float32(1))
     merged = learner.merge(jax.random.key(0), env, shared, envelope.payload, received)
@@ -95,7 +101,7 @@ def test_the_message_moves_the_model_by_what_was_trained(make):
 @LEARNER
 def test_works_under_vmap_over_seeds(make):
     learner = make(0.1)
-    env, physics, shared, local = setting(learner)
+    env, physics, shared, local = setting(make, learner)
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
 
     def one(key):
@@ -108,8 +114,9 @@ def test_works_under_vmap_over_seeds(make):
 
 
 def test_jit_equals_eager():
-    learner = every(LEARNERS)[2](0.1)
-    env, physics, shared, local = setting(learner)
+    make = every(LEARNERS)[2]
+    learner = make(0.1)
+    env, physics, shared, local = setting(make, learner)
     arguments = (jax.random.key(0), env, physics, shared, local)
     eager, jitted = update(learner, *arguments), jax.jit(update, static_argnums=2)(learner, *arguments)
     close(eager[1].payload, jitted[1].payload)

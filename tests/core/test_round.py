@@ -161,6 +161,23 @@ def test_seeds_in_one_program_equal_single_runs(targets):
             np.testing.assert_array_equal(states.local.draw[i], alone.local.draw)
 
 
+def test_what_is_recorded_after_every_round_joins_the_metrics(targets):
+    def models(round_, state):
+        return {"models": round_.policies(state, jnp.arange(2)), "after": state.round}
+
+    round_ = make_round(Targets(targets), Descent(0.5, 0.3), aggregators.mean(), num_agents=NUM_AGENTS)
+    state, history = run(round_, round_.init(jax.random.key(0)), 5, rounds_per_call=2, record=models)
+    assert history["models"].shape == (5, 2, 3)
+    np.testing.assert_array_equal(history["after"], np.arange(1, 6))
+    np.testing.assert_array_equal(history["models"][-1], round_.policies(state, jnp.arange(2)))
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    _, seeds = run(round_, init_seeds(round_, keys), 5, rounds_per_call=2, num_seeds=3, record=models)
+    assert seeds["models"].shape == (3, 5, 2, 3)
+    np.testing.assert_array_equal(seeds["models"][0], history["models"])
+    with pytest.raises(ValueError, match="record must not return distance, which the metrics have already"):
+        run(round_, state, 1, record=lambda round_, state: {"distance": state.round})
+
+
 def test_the_number_of_rounds_per_call_does_not_matter(targets):
     round_ = quadratic(targets, noise=1.0)
     expected = run(round_, round_.init(jax.random.key(0)), 7)

@@ -1,0 +1,1 @@
+"""Learners of finite MDPs and linear value functions, whose limits are known exactly."""
