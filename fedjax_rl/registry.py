@@ -25,6 +25,7 @@ ROLES: dict[str, dict[str, str]] = {
         "maze_family": "envs:maze_family",
         "family_from_arrays": "envs:family_from_arrays",
         "relabelled_family": "envs:relabelled_family",
+        "behaviour_family": "envs:behaviour_family",
         "episodic_family": "envs:episodic_family",
     },
     "objectives": {
@@ -36,6 +37,8 @@ ROLES: dict[str, dict[str, str]] = {
         "double_dqn": "learners:double_dqn",
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
+        "q_learning": "learners:q_learning",
+        "policy_ascent": "learners:policy_ascent",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -43,6 +46,10 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "federated_q": "learners:federated_q",
+        "qavg": "learners:qavg",
+        "soft_pavg": "learners:soft_pavg",
+        "proj_pavg": "learners:proj_pavg",
     },
     "corrections": {
         "proximal": "learners:proximal",
@@ -59,6 +66,7 @@ ROLES: dict[str, dict[str, str]] = {
         "importance_weighting": "learners:importance_weighting",
         "mixed_behaviour": "learners:mixed_behaviour",
         "clip_gradient": "learners:clip_gradient",
+        "importance_averaging": "learners:importance_averaging",
     },
     "schedules": {
         "ramp": "rl:ramp",

@@ -27,6 +27,9 @@ from ._stacked import StackedState as StackedState
 from ._stacked import stacked as stacked
 from ._stacked import stacked_family as stacked_family
 from .tabular import ArrayFamily as ArrayFamily
+from .tabular import BehaviourFamily as BehaviourFamily
+from .tabular import BehaviourMDP as BehaviourMDP
+from .tabular import BehaviourParams as BehaviourParams
 from .tabular import EpisodicFamily as EpisodicFamily
 from .tabular import EpisodicMDP as EpisodicMDP
 from .tabular import EpisodicParams as EpisodicParams
@@ -40,6 +43,7 @@ from .tabular import TabularParams as TabularParams
 from .tabular import TabularState as TabularState
 from .tabular import Transitions as Transitions
 from .tabular import TypesFamily as TypesFamily
+from .tabular import behaviour_family as behaviour_family
 from .tabular import conflict_family as conflict_family
 from .tabular import episodes as episodes
 from .tabular import episodic_family as episodic_family

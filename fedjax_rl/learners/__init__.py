@@ -68,3 +68,14 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import ImportanceAveraging as ImportanceAveraging
+from .tabular import PolicyAscent as PolicyAscent
+from .tabular import QLearning as QLearning
+from .tabular import federated_q as federated_q
+from .tabular import importance_averaging as importance_averaging
+from .tabular import policy_ascent as policy_ascent
+from .tabular import proj_pavg as proj_pavg
+from .tabular import projected_sgd as projected_sgd
+from .tabular import q_learning as q_learning
+from .tabular import qavg as qavg
+from .tabular import soft_pavg as soft_pavg

@@ -26,6 +26,7 @@ class Context(NamedTuple):
     batch: PyTree
     shared: PyTree  # this correction's server variable
     memory: PyTree  # what this correction remembers within the round
+    learning_rate: Any = None  # of plain SGD; None with another optimiser
 
 
 class Merging(NamedTuple):

@@ -286,7 +286,7 @@ def _fit(
             context = Context(
                 learner.objective, training.objective, lambda p, b: loss_at(p, b)[0],
                 lambda p, b: jax.grad(loss_at, has_aux=True)(p, b)[0],
-                params, anchor, behaviour, rows, shared[i], memories[i],
+                params, anchor, behaviour, rows, shared[i], memories[i], learner.learning_rate,
             )  # fmt: skip
             gradient, memories[i] = c.gradient(jax.random.fold_in(k_correction, i), gradient, context)
         report = {name: as_metric(value) for name, value in report.items()}

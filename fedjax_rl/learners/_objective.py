@@ -106,6 +106,15 @@ class Objective(abc.ABC):
         """Whether a batch is made of whole trajectories, so that `trajectory_ratio` has a meaning."""
         return False
 
+    @property
+    def is_table(self) -> bool:
+        """Whether every parameter is an entry that steps towards targets of its own, so that `visits` counts them."""
+        return type(self).visits is not Objective.visits
+
+    def visits(self, params: PyTree, batch: PyTree) -> PyTree:
+        """v like `params`: of an entry x, the loss of this batch keeps the share 1 - eta v in one step of SGD."""
+        raise NotImplementedError(f"{type(self).__name__} is not a table")
+
     def parts(self, params: PyTree) -> PyTree:
         """The name of the part that every leaf belongs to: "actor", "critic", "trunk" (of both), ..."""
         return jax.tree.map(lambda _: "actor", params)

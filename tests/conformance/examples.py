@@ -34,6 +34,7 @@ _PLAY = {"num_envs": 2, "num_steps": 8}
 _REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
 
 
+TABULAR = envs.mixture_family(3, 2, eps_p=0.5, eps_r=0.5)
 _CENTRE = envs.TabularParams(np.eye(3)[:, None].repeat(2, 1), np.zeros((3, 2)), np.array([1.0, 0.0, 0.0]), 7)
 _DATA = Path(__file__).parents[1] / "data"
 # Several of one name, so that what is optional is tried too.
@@ -73,6 +74,7 @@ FAMILIES = {
         envs.relabelled_family(envs.mixture_family()),
         envs.relabelled_family(envs.synthetic_family(), 1.0, "random"),
     ],
+    "behaviour_family": [envs.behaviour_family(envs.mixture_family(3, 2), np.eye(2)[:, None].repeat(3, 1))],
     "episodic_family": [envs.episodic_family(envs.windy_cliff_family(), 6)],
 }
 
@@ -106,6 +108,15 @@ OBJECTIVES = {
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
     "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
     "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
+    "q_learning": [
+        learners.q_learning(0.9, num_samples=4, initial=1.0),
+        learners.q_learning(0.9, num_samples=8, sampling="asynchronous"),
+        learners.q_learning(0.9, sampling="exact"),
+    ],
+    "policy_ascent": [
+        learners.policy_ascent(0.9),
+        learners.policy_ascent(0.9, parametrization="direct"),
+    ],
 }
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
@@ -125,6 +136,7 @@ CORRECTIONS = {
     ],
     "mixed_behaviour": [learners.mixed_behaviour(0.5)],
     "clip_gradient": [learners.clip_gradient(0.5)],
+    "importance_averaging": [learners.importance_averaging()],
 }
 # These move the model by something else than what one agent was trained by in one round: FedDyn adds what its server
 # remembers, MIME and SVRPG stand still in their first round.
@@ -148,7 +160,8 @@ class Corrected:
     merges_plainly: bool
 
     def __call__(self, step_size: float) -> learners.LocalTraining:
-        objective = LoggedObjective(np.full((2, 3), 0.1, np.float32), 2)
+        table = isinstance(self.correction, learners.ImportanceAveraging)
+        objective = OBJECTIVES["q_learning"][0] if table else LoggedObjective(np.full((2, 3), 0.1, np.float32), 2)
         return training(objective, step_size, corrections=(self.correction,), weight="uniform", num_local_steps=2)
 
 
@@ -217,6 +230,13 @@ LEARNERS = {
     "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
     "fed_npg": [Natural(learners.fed_npg)],
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
+    "federated_q": [
+        lambda s: learners.federated_q(0.9, s, num_local_steps=3),
+        lambda s: learners.federated_q(0.9, s, num_local_steps=8, sampling="asynchronous", averaging="importance"),
+    ],
+    "qavg": [lambda s: learners.qavg(0.9, s, num_local_steps=2)],
+    "soft_pavg": [lambda s: learners.soft_pavg(0.9, s, num_local_steps=2)],
+    "proj_pavg": [lambda s: learners.proj_pavg(0.9, s, num_local_steps=2)],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

@@ -2,6 +2,10 @@
 
 from ._arrays import ArrayFamily as ArrayFamily
 from ._arrays import family_from_arrays as family_from_arrays
+from ._behaviour import BehaviourFamily as BehaviourFamily
+from ._behaviour import BehaviourMDP as BehaviourMDP
+from ._behaviour import BehaviourParams as BehaviourParams
+from ._behaviour import behaviour_family as behaviour_family
 from ._categorical import inverse_cdf as inverse_cdf
 from ._episodic import EpisodicFamily as EpisodicFamily
 from ._episodic import EpisodicMDP as EpisodicMDP
