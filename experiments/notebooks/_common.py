@@ -40,7 +40,7 @@ _rows: list[Row] = []
 
 
 def agree(what: str, measured: Any, predicted: Any, tolerance: Any) -> None:
-    """Asserts |measured - predicted| <= tolerance, everywhere where they are arrays, and keeps the row for `summary`."""
+    """Asserts |measured - predicted| <= tolerance, everywhere where they are arrays; `summary` shows it again."""
     difference = np.abs(np.asarray(measured) - np.asarray(predicted))
     good = bool(np.all(difference <= tolerance))  # NaN is never good
     _keep(good, what, _text(measured), _text(predicted), f"± {_text(tolerance)}")
