@@ -46,7 +46,11 @@ def execute(path: Path, *, quick: bool, write: bool) -> float:
     os.environ["FEDJAX_RL_QUICK"] = "1" if quick else "0"
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     client = NotebookClient(
-        notebook, timeout=LIMIT, resources={"metadata": {"path": str(path.parent)}}, record_timing=False
+        notebook,
+        timeout=LIMIT,
+        resources={"metadata": {"path": str(path.parent)}},
+        record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],  # it warns of its own unencrypted loopback connection
     )
     start = time.perf_counter()
     try:
