@@ -36,6 +36,7 @@ ROLES: dict[str, dict[str, str]] = {
         "double_dqn": "learners:double_dqn",
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
+        "td": "learners:td",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -43,6 +44,8 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "federated_td": "learners:federated_td",
+        "scafflsa": "learners:scafflsa",
     },
     "corrections": {
         "proximal": "learners:proximal",

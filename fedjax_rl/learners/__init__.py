@@ -68,3 +68,8 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import TD as TD
+from .tabular import TDState as TDState
+from .tabular import federated_td as federated_td
+from .tabular import scafflsa as scafflsa
+from .tabular import td as td

@@ -98,6 +98,9 @@ def _gru() -> policies.Policy:
     return policies.gru_policy(CARTPOLE.env, hidden_sizes=(8,), memory_size=4)
 
 
+# Objectives of finite MDPs have no network that tells what they play.
+TABULAR = envs.garnet_family("heterogeneous", 6, 3, 2, 3)
+_VALUES = (TABULAR.features, TABULAR.policy, 0.9)
 OBJECTIVES = {
     "reinforce": [
         learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
@@ -119,7 +122,14 @@ OBJECTIVES = {
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
     "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
     "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
+    "td": [
+        learners.td(*_VALUES),
+        learners.td(*_VALUES, num_samples=4, sampling="markov", trace=0.5),
+        learners.td(*_VALUES, sampling="generative"),
+        learners.td(*_VALUES, sampling="exact"),
+    ],
 }
+PLAYED_ON = {"td": TABULAR}
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -201,6 +211,36 @@ class ByParts:
         return learners.aggregate_only(training(objective, step_size), self.parts)  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Local training on an objective, on a family that it fits."""
+
+    objective: learners.Objective
+    name: str
+
+    @property
+    def family(self) -> object:
+        """Only where the objective's policy does not tell."""
+        if self.name not in PLAYED_ON:
+            raise AttributeError("family")
+        return PLAYED_ON[self.name]
+
+    def __call__(self, step_size: float) -> learners.LocalTraining:
+        return training(self.objective, step_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabular:
+    """A learner of finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = TABULAR
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(*_VALUES, step_size=step_size, **self.arguments)
+
+
 def has_step_size(make: Callable[[float], object]) -> bool:
     """Whether the example's number is a step size, which may be zero."""
     return getattr(make, "has_step_size", True)
@@ -209,7 +249,7 @@ def has_step_size(make: Callable[[float], object]) -> bool:
 # As functions of the step size.
 LEARNERS = {
     "local_training": [
-        *(lambda s, o=o: training(o, s) for objectives in OBJECTIVES.values() for o in objectives),
+        *(Plain(o, name) for name, objectives in OBJECTIVES.items() for o in objectives),
         *(Corrected(c, name not in MERGES_OTHERWISE) for name, cs in CORRECTIONS.items() for c in cs),
         lambda s: training(OBJECTIVES["ppo"][0], s, corrections=CORRECTIONS["control_variates"], weight="uniform"),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
@@ -230,6 +270,8 @@ LEARNERS = {
     "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
     "fed_npg": [Natural(learners.fed_npg)],
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
+    "federated_td": [Tabular(learners.federated_td, {"num_local_steps": 3})],
+    "scafflsa": [Tabular(learners.scafflsa, {"num_local_steps": 3}), Tabular(learners.scafflsa, {"sampling": "exact"})],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

@@ -38,6 +38,7 @@ WITH_REPLAY = {
     "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
+FINITE_MDPS = {"td"}  # these play no bandit; tests/learners/tabular has them
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -102,7 +103,7 @@ def expected_returns(round_, state):
 
 
 def test_the_tables_are_complete():
-    assert {*OBJECTIVES, *WITH_REPLAY} == set(registry.names("objectives"))
+    assert {*OBJECTIVES, *WITH_REPLAY, *FINITE_MDPS} == set(registry.names("objectives"))
     assert set(CORRECTIONS) == set(registry.names("corrections"))
 
 
