@@ -37,6 +37,7 @@ ROLES: dict[str, dict[str, str]] = {
         "double_dqn": "learners:double_dqn",
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
+        "td": "learners:td",
         "q_learning": "learners:q_learning",
         "policy_ascent": "learners:policy_ascent",
     },
@@ -46,6 +47,8 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "federated_td": "learners:federated_td",
+        "scafflsa": "learners:scafflsa",
         "federated_q": "learners:federated_q",
         "qavg": "learners:qavg",
         "soft_pavg": "learners:soft_pavg",
@@ -78,11 +81,20 @@ ROLES: dict[str, dict[str, str]] = {
     },
     "transforms": {
         "clip": "transforms:clip",
+        "quantize": "transforms:quantize",
+        "erasure": "transforms:erasure",
         "from_optax": "transforms:from_optax",
     },
     "topologies": {
         "star": "topologies:star",
+        "gossip": "topologies:gossip",
         "isolated": "topologies:isolated",
+    },
+    "graphs": {
+        "ring": "topologies:ring",
+        "complete": "topologies:complete",
+        "erdos_renyi": "topologies:erdos_renyi",
+        "graph_from_matrix": "topologies:graph_from_matrix",
     },
     "participation": {
         "everyone": "participation:everyone",

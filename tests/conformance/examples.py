@@ -25,8 +25,21 @@ TRANSFORMS = {
         (transforms.from_optax(optax.clip_by_global_norm(0.5)), transforms.from_optax(optax.identity())),
         (transforms.from_optax(optax.trace(0.9)), None),
     ],
+    "quantize": [(transforms.quantize(8), None)],
+    "erasure": [(transforms.erasure(0.5), transforms.erasure(0.0))],
 }
-TOPOLOGIES = {"star": [topologies.star()], "isolated": [topologies.isolated()]}
+# Of six agents.
+GRAPHS = {
+    "ring": [topologies.ring(6)],
+    "complete": [topologies.complete(6)],
+    "erdos_renyi": [topologies.erdos_renyi(6, 0.6, seed=1)],
+    "graph_from_matrix": [topologies.graph_from_matrix(np.eye(6) / 2 + np.eye(6)[::-1] / 2)],
+}
+TOPOLOGIES = {
+    "star": [topologies.star()],
+    "isolated": [topologies.isolated()],
+    "gossip": [topologies.gossip(graph) for graphs in GRAPHS.values() for graph in graphs],
+}
 # Poles count as fallen so early that episodes of different lengths fit into a few steps.
 CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_threshold=0.06)
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)
@@ -34,7 +47,6 @@ _PLAY = {"num_envs": 2, "num_steps": 8}
 _REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
 
 
-TABULAR = envs.mixture_family(3, 2, eps_p=0.5, eps_r=0.5)
 _CENTRE = envs.TabularParams(np.eye(3)[:, None].repeat(2, 1), np.zeros((3, 2)), np.array([1.0, 0.0, 0.0]), 7)
 _DATA = Path(__file__).parents[1] / "data"
 # Several of one name, so that what is optional is tried too.
@@ -87,6 +99,9 @@ def _gru() -> policies.Policy:
     return policies.gru_policy(CARTPOLE.env, hidden_sizes=(8,), memory_size=4)
 
 
+# Objectives of finite MDPs have no network that tells what they play.
+TABULAR = envs.garnet_family("heterogeneous", 6, 3, 2, 3)
+_VALUES = (TABULAR.features, TABULAR.policy, 0.9)
 OBJECTIVES = {
     "reinforce": [
         learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
@@ -108,6 +123,12 @@ OBJECTIVES = {
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
     "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
     "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
+    "td": [
+        learners.td(*_VALUES),
+        learners.td(*_VALUES, num_samples=4, sampling="markov", trace=0.5),
+        learners.td(*_VALUES, sampling="generative"),
+        learners.td(*_VALUES, sampling="exact"),
+    ],
     "q_learning": [
         learners.q_learning(0.9, num_samples=4, initial=1.0),
         learners.q_learning(0.9, num_samples=8, sampling="asynchronous"),
@@ -118,6 +139,7 @@ OBJECTIVES = {
         learners.policy_ascent(0.9, parametrization="direct"),
     ],
 }
+PLAYED_ON = dict.fromkeys(("td", "q_learning", "policy_ascent"), TABULAR)
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -141,7 +163,9 @@ CORRECTIONS = {
 # These move the model by something else than what one agent was trained by in one round: FedDyn adds what its server
 # remembers, MIME and SVRPG stand still in their first round.
 MERGES_OTHERWISE = ("dynamic_regularization", "mime", "svrpg")
-# What corrections are tried on: it allows all of them, and compiles in no time.
+# What a correction is tried on that only fits some objectives.
+TRIED_ON = {"importance_averaging": OBJECTIVES["q_learning"][0]}
+# What the others are tried on: it allows all of them, and compiles in no time.
 _GENERATOR = np.random.default_rng(0)
 LOGGED = LoggedFamily(
     Logs(
@@ -158,10 +182,17 @@ class Corrected:
 
     correction: learners.Correction
     merges_plainly: bool
+    objective: learners.Objective | None = None
+
+    @property
+    def family(self) -> object:
+        """Only where the objective is another one."""
+        if self.objective is None:
+            raise AttributeError("family")
+        return TABULAR
 
     def __call__(self, step_size: float) -> learners.LocalTraining:
-        table = isinstance(self.correction, learners.ImportanceAveraging)
-        objective = OBJECTIVES["q_learning"][0] if table else LoggedObjective(np.full((2, 3), 0.1, np.float32), 2)
+        objective = self.objective or LoggedObjective(np.full((2, 3), 0.1, np.float32), 2)
         return training(objective, step_size, corrections=(self.correction,), weight="uniform", num_local_steps=2)
 
 
@@ -201,6 +232,48 @@ class ByParts:
         return learners.aggregate_only(training(objective, step_size), self.parts)  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Local training on an objective, on a family that it fits."""
+
+    objective: learners.Objective
+    name: str
+
+    @property
+    def family(self) -> object:
+        """Only where the objective's policy does not tell."""
+        if self.name not in PLAYED_ON:
+            raise AttributeError("family")
+        return PLAYED_ON[self.name]
+
+    def __call__(self, step_size: float) -> learners.LocalTraining:
+        return training(self.objective, step_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabular:
+    """A learner of finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = TABULAR
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(*_VALUES, step_size=step_size, **self.arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A learner that looks for the best policy of finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = TABULAR
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(0.9, step_size, **self.arguments)
+
+
 def has_step_size(make: Callable[[float], object]) -> bool:
     """Whether the example's number is a step size, which may be zero."""
     return getattr(make, "has_step_size", True)
@@ -209,8 +282,12 @@ def has_step_size(make: Callable[[float], object]) -> bool:
 # As functions of the step size.
 LEARNERS = {
     "local_training": [
-        *(lambda s, o=o: training(o, s) for objectives in OBJECTIVES.values() for o in objectives),
-        *(Corrected(c, name not in MERGES_OTHERWISE) for name, cs in CORRECTIONS.items() for c in cs),
+        *(Plain(o, name) for name, objectives in OBJECTIVES.items() for o in objectives),
+        *(
+            Corrected(c, name not in MERGES_OTHERWISE, TRIED_ON.get(name))
+            for name, cs in CORRECTIONS.items()
+            for c in cs
+        ),
         lambda s: training(OBJECTIVES["ppo"][0], s, corrections=CORRECTIONS["control_variates"], weight="uniform"),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
         lambda s: training(OBJECTIVES["ppo"][-1], s, num_local_steps=2, num_epochs=2, num_minibatches=2),
@@ -230,13 +307,15 @@ LEARNERS = {
     "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
     "fed_npg": [Natural(learners.fed_npg)],
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
+    "federated_td": [Tabular(learners.federated_td, {"num_local_steps": 3})],
+    "scafflsa": [Tabular(learners.scafflsa, {"num_local_steps": 3}), Tabular(learners.scafflsa, {"sampling": "exact"})],
     "federated_q": [
-        lambda s: learners.federated_q(0.9, s, num_local_steps=3),
-        lambda s: learners.federated_q(0.9, s, num_local_steps=8, sampling="asynchronous", averaging="importance"),
+        Control(learners.federated_q, {"num_local_steps": 3}),
+        Control(learners.federated_q, {"num_local_steps": 8, "sampling": "asynchronous", "averaging": "importance"}),
     ],
-    "qavg": [lambda s: learners.qavg(0.9, s, num_local_steps=2)],
-    "soft_pavg": [lambda s: learners.soft_pavg(0.9, s, num_local_steps=2)],
-    "proj_pavg": [lambda s: learners.proj_pavg(0.9, s, num_local_steps=2)],
+    "qavg": [Control(learners.qavg, {"num_local_steps": 2})],
+    "soft_pavg": [Control(learners.soft_pavg, {"num_local_steps": 2})],
+    "proj_pavg": [Control(learners.proj_pavg, {"num_local_steps": 2})],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

@@ -5,18 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl import learners
 from fedjax_rl.core import Received, as_metric, tree
-from tests.conformance.examples import (
-    CARTPOLE,
-    CONTINUOUS,
-    LEARNERS,
-    LOGGED,
-    TABULAR,
-    every,
-    has_step_size,
-    merges_plainly,
-)
+from tests.conformance.examples import CARTPOLE, CONTINUOUS, LEARNERS, LOGGED, every, has_step_size, merges_plainly
 from tests.probes.logged import LoggedObjective
 
 
@@ -33,8 +23,6 @@ def family_of(make, learner):
     objective = getattr(learner, "objective", None) or learner.learner.objective
     if isinstance(objective, LoggedObjective):
         return LOGGED
-    if type(objective).policy is learners.Objective.policy:
-        return TABULAR
     one_number = objective.policy.noise(jax.random.key(0), ()).ndim == 0  # discrete actions need no more
     return CARTPOLE if one_number else CONTINUOUS
 

@@ -38,6 +38,7 @@ WITH_REPLAY = {
     "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
+FINITE_MDPS = {"td", "q_learning", "policy_ascent"}  # these play no bandit; tests/learners/tabular has them
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -53,6 +54,7 @@ CORRECTIONS = {
     "importance_weighting": learners.importance_weighting,
     "mixed_behaviour": lambda: learners.mixed_behaviour(0.5),
     "clip_gradient": lambda: learners.clip_gradient(0.5),
+    "importance_averaging": learners.importance_averaging,
 }
 REFUSED = {
     ("ppo", "importance_weighting"): "objective must not weigh by ratios itself with importance_weighting, got PPO",
@@ -78,6 +80,10 @@ REFUSED |= {
     for name in NAMES
     for c in ("svrpg", "svrpg_momentum", "hapg_momentum")
 }
+REFUSED |= {
+    (name, "importance_averaging"): "objective must be a table with importance_averaging, got"
+    for name in (*OBJECTIVES, *WITH_REPLAY)
+}
 REFUSED["sac", "importance_weighting"] = "objective must have a loss of the form log pi A with importance_weighting"
 REPRESENTATIVE = {"reinforce": "hapg_momentum", "actor_critic": "svrpg", "a2c": "control_variates", "ppo": "mime"}
 
@@ -102,7 +108,7 @@ def expected_returns(round_, state):
 
 
 def test_the_tables_are_complete():
-    assert {*OBJECTIVES, *WITH_REPLAY} == set(registry.names("objectives"))
+    assert {*OBJECTIVES, *WITH_REPLAY, *FINITE_MDPS} == set(registry.names("objectives"))
     assert set(CORRECTIONS) == set(registry.names("corrections"))
 
 

@@ -2,6 +2,8 @@
 
 from ._federated_q import federated_q as federated_q
 from ._federated_q import qavg as qavg
+from ._federated_td import federated_td as federated_td
+from ._federated_td import scafflsa as scafflsa
 from ._importance_averaging import ImportanceAveraging as ImportanceAveraging
 from ._importance_averaging import importance_averaging as importance_averaging
 from ._policy_ascent import PolicyAscent as PolicyAscent
@@ -11,3 +13,6 @@ from ._policy_averaging import proj_pavg as proj_pavg
 from ._policy_averaging import soft_pavg as soft_pavg
 from ._q_learning import QLearning as QLearning
 from ._q_learning import q_learning as q_learning
+from ._td import TD as TD
+from ._td import TDState as TDState
+from ._td import td as td

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ...core import check_choice, check_range, component, static
+from ...core import Sum, check_choice, check_range, component, static
 from .._objective import Collected, Objective
 from ._worlds import check_finite_mdp, check_table, table_of
 
@@ -46,7 +46,7 @@ class PolicyAscent(Objective):
 
     def collect(self, key: jax.Array, env: Any, physics: Any, params: Any, state: Any) -> Collected:
         world = Worlds(*(jnp.asarray(x, params.dtype)[None] for x in (physics.kernel, physics.reward, physics.initial)))
-        return Collected(world, state, jnp.float32(params.size), {})
+        return Collected(world, state, jnp.float32(params.size), {"env_steps": Sum(jnp.int32(0))})
 
     def probabilities(self, params: jax.Array) -> jax.Array:
         """pi, f[S, A]."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core import check_choice, check_count, check_range, component, static
+from ...core import Sum, check_choice, check_count, check_range, component, static
 from ...envs import Transitions, generative_transitions, inverse_cdf, markov_transitions
 from .._objective import Collected, Objective
 from ._worlds import check_finite_mdp, check_table, table_of
@@ -67,16 +67,25 @@ class QLearning(Objective):
             uniform = jnp.full(reward.shape, 1 / env.num_actions, reward.dtype)
             behaviour = getattr(physics, "behaviour", uniform)
             state, seen = markov_transitions(key, physics, behaviour, state, self.num_samples)
-            return Collected(seen, state, jnp.float32(self.num_samples), {})
+            return Collected(
+                seen, state, jnp.float32(self.num_samples), {"env_steps": Sum(jnp.int32(self.num_samples))}
+            )
         if self.sampling == "exact":
-            return Collected(Models(kernel[None], reward[None]), state, jnp.float32(reward.size), {})
+            return Collected(
+                Models(kernel[None], reward[None]), state, jnp.float32(reward.size), {"env_steps": Sum(jnp.int32(0))}
+            )
         next_state = jax.lax.map(
             lambda key: generative_transitions(key, physics).next_state,
             jax.random.split(key, self.num_samples),
             batch_size=max(1, min(self.num_samples, _AT_A_TIME // kernel.size)),
         )
         rewards = jnp.broadcast_to(reward, next_state.shape)
-        return Collected(Sweeps(rewards, next_state), state, jnp.float32(next_state.size), {})
+        return Collected(
+            Sweeps(rewards, next_state),
+            state,
+            jnp.float32(next_state.size),
+            {"env_steps": Sum(jnp.int32(next_state.size))},
+        )
 
     def loss(self, key: jax.Array, params: Any, state: Any, batch: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         best = jnp.max(params, -1)
