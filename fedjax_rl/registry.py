@@ -43,6 +43,8 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "fed_ucbvi": "learners:fed_ucbvi",
+        "fed_q": "learners:fed_q",
     },
     "corrections": {
         "proximal": "learners:proximal",

@@ -68,3 +68,7 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import FedQ as FedQ
+from .tabular import FedUCBVI as FedUCBVI
+from .tabular import fed_q as fed_q
+from .tabular import fed_ucbvi as fed_ucbvi
