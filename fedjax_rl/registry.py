@@ -53,6 +53,8 @@ ROLES: dict[str, dict[str, str]] = {
         "qavg": "learners:qavg",
         "soft_pavg": "learners:soft_pavg",
         "proj_pavg": "learners:proj_pavg",
+        "fed_ucbvi": "learners:fed_ucbvi",
+        "fed_q": "learners:fed_q",
     },
     "corrections": {
         "proximal": "learners:proximal",

@@ -178,6 +178,11 @@ class Learner(abc.ABC):
     def broadcast(self, shared: Shared) -> Download:
         """What agents receive: no server moments."""
 
+    def downlink_bits(self, env: Any, download: Download, local: Local) -> Any:
+        """Size of what an agent receives [bit]; less than that of the raw arrays where it knows some of it already."""
+        del env, local
+        return float(tree.num_bits(download))
+
     @abc.abstractmethod
     def update(
         self, key: jax.Array, env: Any, physics: Physics, download: Download, local: Local, work: jax.Array | None

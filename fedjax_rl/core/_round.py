@@ -272,7 +272,7 @@ def _one_agent(
     if round_.transforms:
         finite &= tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
     sent = active & finite
-    pulled = jnp.float32(tree.num_bits(download))
+    pulled = jnp.asarray(round_.learner.downlink_bits(round_.env, download, before[0]), jnp.float32)
     uplink, downlink = round_.topology.charge(places, agent, envelope.bits, pulled)
     envelope = envelope._replace(
         payload=tree.where(sent, envelope.payload, tree.zeros_like(envelope.payload)),

@@ -69,10 +69,14 @@ from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
 from .tabular import TD as TD
+from .tabular import FedQ as FedQ
+from .tabular import FedUCBVI as FedUCBVI
 from .tabular import ImportanceAveraging as ImportanceAveraging
 from .tabular import PolicyAscent as PolicyAscent
 from .tabular import QLearning as QLearning
 from .tabular import TDState as TDState
+from .tabular import fed_q as fed_q
+from .tabular import fed_ucbvi as fed_ucbvi
 from .tabular import federated_q as federated_q
 from .tabular import federated_td as federated_td
 from .tabular import importance_averaging as importance_averaging

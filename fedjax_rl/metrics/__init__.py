@@ -7,6 +7,8 @@ from ._intervals import interquartile_mean_interval as interquartile_mean_interv
 from ._intervals import paired_difference as paired_difference
 from ._intervals import ratio_of_means as ratio_of_means
 from ._intervals import unpaired_difference as unpaired_difference
+from ._regret import cumulative_regret as cumulative_regret
+from ._regret import social_regret as social_regret
 from ._returns import SUCCESS_THRESHOLDS as SUCCESS_THRESHOLDS
 from ._returns import return_statistics as return_statistics
 from ._returns import rounds_to_threshold as rounds_to_threshold

@@ -274,6 +274,20 @@ class Control:
         return self.factory(0.9, step_size, **self.arguments)
 
 
+@dataclasses.dataclass(frozen=True)
+class Optimistic:
+    """Counts instead of stepping: what it uploads is no difference of parameters; the number is a probability."""
+
+    factory: Callable[..., object]
+    options: tuple[tuple[str, object], ...] = ()
+    family: object = dataclasses.field(default_factory=lambda: envs.synthetic_family(3, 2, 2, eps_p=0.1))
+    merges_plainly: bool = False
+    has_step_size: bool = False
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(100, delta=max(step_size, 1e-3), **dict(self.options))
+
+
 def has_step_size(make: Callable[[float], object]) -> bool:
     """Whether the example's number is a step size, which may be zero."""
     return getattr(make, "has_step_size", True)
@@ -316,6 +330,11 @@ LEARNERS = {
     "qavg": [Control(learners.qavg, {"num_local_steps": 2})],
     "soft_pavg": [Control(learners.soft_pavg, {"num_local_steps": 2})],
     "proj_pavg": [Control(learners.proj_pavg, {"num_local_steps": 2})],
+    "fed_ucbvi": [
+        Optimistic(learners.fed_ucbvi),
+        Optimistic(learners.fed_ucbvi, (("trigger", "local"), ("bonus", "theoretical"))),
+    ],
+    "fed_q": [Optimistic(learners.fed_q), Optimistic(learners.fed_q, (("bonus", "bernstein"),))],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],
