@@ -36,6 +36,7 @@ ROLES: dict[str, dict[str, str]] = {
         "double_dqn": "learners:double_dqn",
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
+        "softmax_policy_gradient": "learners:softmax_policy_gradient",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -43,6 +44,10 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "s_fedpg": "learners:s_fedpg",
+        "rs_fedpg": "learners:rs_fedpg",
+        "b_rs_fedpg": "learners:b_rs_fedpg",
+        "tracking_npg": "learners:tracking_npg",
     },
     "corrections": {
         "proximal": "learners:proximal",
@@ -59,6 +64,7 @@ ROLES: dict[str, dict[str, str]] = {
         "importance_weighting": "learners:importance_weighting",
         "mixed_behaviour": "learners:mixed_behaviour",
         "clip_gradient": "learners:clip_gradient",
+        "projection": "learners:projection",
     },
     "schedules": {
         "ramp": "rl:ramp",

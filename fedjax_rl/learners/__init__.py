@@ -68,3 +68,15 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import ExactPolicyGradient as ExactPolicyGradient
+from .tabular import Projection as Projection
+from .tabular import SampledPolicyGradient as SampledPolicyGradient
+from .tabular import TrackingNPG as TrackingNPG
+from .tabular import b_rs_fedpg as b_rs_fedpg
+from .tabular import bits_probabilities as bits_probabilities
+from .tabular import projection as projection
+from .tabular import rs_fedpg as rs_fedpg
+from .tabular import s_fedpg as s_fedpg
+from .tabular import softmax_policy_gradient as softmax_policy_gradient
+from .tabular import softmax_probabilities as softmax_probabilities
+from .tabular import tracking_npg as tracking_npg

@@ -30,6 +30,8 @@ TOPOLOGIES = {"star": [topologies.star()], "isolated": [topologies.isolated()]}
 # Poles count as fallen so early that episodes of different lengths fit into a few steps.
 CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_threshold=0.06)
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)
+# What tabular learners play.
+TABULAR = envs.conflict_family()
 _PLAY = {"num_envs": 2, "num_steps": 8}
 _REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
 
@@ -106,6 +108,13 @@ OBJECTIVES = {
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
     "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
     "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
+    "softmax_policy_gradient": [
+        learners.softmax_policy_gradient(0.9, regularization=0.1),
+        learners.softmax_policy_gradient(0.9, sampling="episodes", num_episodes=4, horizon=6),
+        learners.softmax_policy_gradient(
+            0.9, regularization=0.1, parametrization="bits", sampling="episodes", num_episodes=4, horizon=6
+        ),
+    ],
 }
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
@@ -125,6 +134,7 @@ CORRECTIONS = {
     ],
     "mixed_behaviour": [learners.mixed_behaviour(0.5)],
     "clip_gradient": [learners.clip_gradient(0.5)],
+    "projection": [learners.projection(), learners.projection(10.0)],
 }
 # These move the model by something else than what one agent was trained by in one round: FedDyn adds what its server
 # remembers, MIME and SVRPG stand still in their first round.
@@ -217,6 +227,10 @@ LEARNERS = {
     "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
     "fed_npg": [Natural(learners.fed_npg)],
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
+    "s_fedpg": [lambda s: learners.s_fedpg(learning_rate=s, num_local_steps=2, num_episodes=4, horizon=6)],
+    "rs_fedpg": [lambda s: learners.rs_fedpg(learning_rate=s, num_local_steps=2, radius=9.0, sampling="exact")],
+    "b_rs_fedpg": [lambda s: learners.b_rs_fedpg(learning_rate=s, num_local_steps=2, num_episodes=4, horizon=6)],
+    "tracking_npg": [lambda s: learners.tracking_npg(s, discount=0.9, entropy_weight=0.1)],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],
