@@ -36,6 +36,7 @@ ROLES: dict[str, dict[str, str]] = {
         "double_dqn": "learners:double_dqn",
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
+        "td": "learners:td",
         "softmax_policy_gradient": "learners:softmax_policy_gradient",
     },
     "learners": {
@@ -44,6 +45,8 @@ ROLES: dict[str, dict[str, str]] = {
         "aggregate_only": "learners:aggregate_only",
         "fed_npg": "learners:fed_npg",
         "fed_npg_admm": "learners:fed_npg_admm",
+        "federated_td": "learners:federated_td",
+        "scafflsa": "learners:scafflsa",
         "s_fedpg": "learners:s_fedpg",
         "rs_fedpg": "learners:rs_fedpg",
         "b_rs_fedpg": "learners:b_rs_fedpg",
@@ -76,11 +79,20 @@ ROLES: dict[str, dict[str, str]] = {
     },
     "transforms": {
         "clip": "transforms:clip",
+        "quantize": "transforms:quantize",
+        "erasure": "transforms:erasure",
         "from_optax": "transforms:from_optax",
     },
     "topologies": {
         "star": "topologies:star",
+        "gossip": "topologies:gossip",
         "isolated": "topologies:isolated",
+    },
+    "graphs": {
+        "ring": "topologies:ring",
+        "complete": "topologies:complete",
+        "erdos_renyi": "topologies:erdos_renyi",
+        "graph_from_matrix": "topologies:graph_from_matrix",
     },
     "participation": {
         "everyone": "participation:everyone",

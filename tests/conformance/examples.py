@@ -25,13 +25,24 @@ TRANSFORMS = {
         (transforms.from_optax(optax.clip_by_global_norm(0.5)), transforms.from_optax(optax.identity())),
         (transforms.from_optax(optax.trace(0.9)), None),
     ],
+    "quantize": [(transforms.quantize(8), None)],
+    "erasure": [(transforms.erasure(0.5), transforms.erasure(0.0))],
 }
-TOPOLOGIES = {"star": [topologies.star()], "isolated": [topologies.isolated()]}
+# Of six agents.
+GRAPHS = {
+    "ring": [topologies.ring(6)],
+    "complete": [topologies.complete(6)],
+    "erdos_renyi": [topologies.erdos_renyi(6, 0.6, seed=1)],
+    "graph_from_matrix": [topologies.graph_from_matrix(np.eye(6) / 2 + np.eye(6)[::-1] / 2)],
+}
+TOPOLOGIES = {
+    "star": [topologies.star()],
+    "isolated": [topologies.isolated()],
+    "gossip": [topologies.gossip(graph) for graphs in GRAPHS.values() for graph in graphs],
+}
 # Poles count as fallen so early that episodes of different lengths fit into a few steps.
 CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_threshold=0.06)
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)
-# What tabular learners play.
-TABULAR = envs.conflict_family()
 _PLAY = {"num_envs": 2, "num_steps": 8}
 _REMEMBER = {"capacity": 64, "batch_size": 16, "learning_starts": 16, "hidden_sizes": (8,), **_PLAY}
 
@@ -87,6 +98,9 @@ def _gru() -> policies.Policy:
     return policies.gru_policy(CARTPOLE.env, hidden_sizes=(8,), memory_size=4)
 
 
+# Objectives of finite MDPs have no network that tells what they play.
+TABULAR = envs.garnet_family("heterogeneous", 6, 3, 2, 3)
+_VALUES = (TABULAR.features, TABULAR.policy, 0.9)
 OBJECTIVES = {
     "reinforce": [
         learners.reinforce(_policy(), baseline="none", **_PLAY),  # two short equal episodes would cancel an average
@@ -108,6 +122,12 @@ OBJECTIVES = {
     "double_dqn": [learners.double_dqn(CARTPOLE.env, **_REMEMBER)],
     "ddpg": [learners.ddpg(CONTINUOUS.env, **_REMEMBER)],
     "sac": [learners.sac(CONTINUOUS.env, **_REMEMBER)],
+    "td": [
+        learners.td(*_VALUES),
+        learners.td(*_VALUES, num_samples=4, sampling="markov", trace=0.5),
+        learners.td(*_VALUES, sampling="generative"),
+        learners.td(*_VALUES, sampling="exact"),
+    ],
     "softmax_policy_gradient": [
         learners.softmax_policy_gradient(0.9, regularization=0.1),
         learners.softmax_policy_gradient(0.9, sampling="episodes", num_episodes=4, horizon=6),
@@ -116,6 +136,8 @@ OBJECTIVES = {
         ),
     ],
 }
+CONFLICT = envs.conflict_family()  # four actions, which are two bits
+PLAYED_ON = {"td": TABULAR, "softmax_policy_gradient": CONFLICT}
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -198,6 +220,51 @@ class ByParts:
         return learners.aggregate_only(training(objective, step_size), self.parts)  # type: ignore[arg-type]
 
 
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Local training on an objective, on a family that it fits."""
+
+    objective: learners.Objective
+    name: str
+
+    @property
+    def family(self) -> object:
+        """Only where the objective's policy does not tell."""
+        if self.name not in PLAYED_ON:
+            raise AttributeError("family")
+        return PLAYED_ON[self.name]
+
+    def __call__(self, step_size: float) -> learners.LocalTraining:
+        return training(self.objective, step_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabular:
+    """A learner of finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = TABULAR
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(*_VALUES, step_size=step_size, **self.arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnConflict:
+    """A learner of policies for finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = CONFLICT
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(step_size=step_size, discount=0.9, **self.arguments)
+
+
+_EPISODES = {"num_local_steps": 2, "num_episodes": 4, "horizon": 6}
+
+
 def has_step_size(make: Callable[[float], object]) -> bool:
     """Whether the example's number is a step size, which may be zero."""
     return getattr(make, "has_step_size", True)
@@ -206,7 +273,7 @@ def has_step_size(make: Callable[[float], object]) -> bool:
 # As functions of the step size.
 LEARNERS = {
     "local_training": [
-        *(lambda s, o=o: training(o, s) for objectives in OBJECTIVES.values() for o in objectives),
+        *(Plain(o, name) for name, objectives in OBJECTIVES.items() for o in objectives),
         *(Corrected(c, name not in MERGES_OTHERWISE) for name, cs in CORRECTIONS.items() for c in cs),
         lambda s: training(OBJECTIVES["ppo"][0], s, corrections=CORRECTIONS["control_variates"], weight="uniform"),
         lambda s: training(OBJECTIVES["ppo"][0], s, num_local_steps=2, num_epochs=2, num_minibatches=4),
@@ -227,10 +294,12 @@ LEARNERS = {
     "aggregate_only": [ByParts(("actor",)), ByParts(("critic",))],
     "fed_npg": [Natural(learners.fed_npg)],
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
-    "s_fedpg": [lambda s: learners.s_fedpg(learning_rate=s, num_local_steps=2, num_episodes=4, horizon=6)],
-    "rs_fedpg": [lambda s: learners.rs_fedpg(learning_rate=s, num_local_steps=2, radius=9.0, sampling="exact")],
-    "b_rs_fedpg": [lambda s: learners.b_rs_fedpg(learning_rate=s, num_local_steps=2, num_episodes=4, horizon=6)],
-    "tracking_npg": [lambda s: learners.tracking_npg(s, discount=0.9, entropy_weight=0.1)],
+    "federated_td": [Tabular(learners.federated_td, {"num_local_steps": 3})],
+    "scafflsa": [Tabular(learners.scafflsa, {"num_local_steps": 3}), Tabular(learners.scafflsa, {"sampling": "exact"})],
+    "s_fedpg": [OnConflict(learners.s_fedpg, _EPISODES)],
+    "rs_fedpg": [OnConflict(learners.rs_fedpg, {"num_local_steps": 2, "radius": 9.0, "sampling": "exact"})],
+    "b_rs_fedpg": [OnConflict(learners.b_rs_fedpg, _EPISODES)],
+    "tracking_npg": [OnConflict(learners.tracking_npg, {"entropy_weight": 0.1})],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

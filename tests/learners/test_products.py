@@ -38,6 +38,7 @@ WITH_REPLAY = {
     "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
+FINITE_MDPS = {"td", "softmax_policy_gradient"}  # these play no bandit; tests/learners/tabular has them
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -102,12 +103,8 @@ def expected_returns(round_, state):
     return np.asarray(jnp.sum(jax.nn.softmax(logits) * state.physics.reward, -1))
 
 
-# Those of finite MDPs know exact limits instead; tests/learners/tabular holds them against these.
-TABULAR = {"softmax_policy_gradient"}
-
-
 def test_the_tables_are_complete():
-    assert {*OBJECTIVES, *WITH_REPLAY, *TABULAR} == set(registry.names("objectives"))
+    assert {*OBJECTIVES, *WITH_REPLAY, *FINITE_MDPS} == set(registry.names("objectives"))
     assert set(CORRECTIONS) == set(registry.names("corrections"))
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import optax
 
-from fedjax_rl.core import Learner
-
+from ...core import Learner
 from .._correction import Correction
 from .._local_training import local_training
 from .._optimizer import optimizer
@@ -16,7 +15,7 @@ from ._softmax_policy_gradient import softmax_policy_gradient
 
 def s_fedpg(
     *,
-    learning_rate: float = 0.01,
+    step_size: float = 0.01,
     num_local_steps: int = 5,
     discount: float = 0.99,
     sampling: str = "episodes",
@@ -30,7 +29,7 @@ def s_fedpg(
         theta_c <- theta_c + eta g_c,  H times from theta_r;  theta_{r+1} = mean_c theta_c
 
     Args:
-        learning_rate: eta.
+        step_size: eta.
         num_local_steps: H.
         discount: gamma in [0, 1).
         sampling: "episodes", or "exact" for gradients without noise.
@@ -46,14 +45,14 @@ def s_fedpg(
         discount, sampling=sampling, num_episodes=num_episodes, horizon=horizon, initial_logits=initial_logits
     )
     return local_training(
-        objective, optimizer(optax.sgd, learning_rate=learning_rate), num_local_steps=num_local_steps,
+        objective, optimizer(optax.sgd, learning_rate=step_size), num_local_steps=num_local_steps,
         corrections=corrections, weight="uniform",
     )  # fmt: skip
 
 
 def rs_fedpg(
     *,
-    learning_rate: float = 0.01,
+    step_size: float = 0.01,
     num_local_steps: int = 5,
     discount: float = 0.99,
     regularization: float = 0.05,
@@ -69,7 +68,7 @@ def rs_fedpg(
         theta_c <- theta_c + eta g_c,  H times from theta_r;  theta_{r+1} = proj_T(mean_c theta_c)
 
     Args:
-        learning_rate: eta.
+        step_size: eta.
         num_local_steps: H.
         discount: gamma in [0, 1).
         regularization: lambda >= 0.
@@ -88,14 +87,14 @@ def rs_fedpg(
         initial_logits=initial_logits,
     )  # fmt: skip
     return local_training(
-        objective, optimizer(optax.sgd, learning_rate=learning_rate), num_local_steps=num_local_steps,
+        objective, optimizer(optax.sgd, learning_rate=step_size), num_local_steps=num_local_steps,
         corrections=(*corrections, projection(radius)), weight="uniform",
     )  # fmt: skip
 
 
 def b_rs_fedpg(
     *,
-    learning_rate: float = 0.01,
+    step_size: float = 0.01,
     num_local_steps: int = 5,
     discount: float = 0.99,
     regularization: float = 0.05,
@@ -111,7 +110,7 @@ def b_rs_fedpg(
         r_t - lambda sum_{p < k} gamma^(p / (k - 1)) log pi(w_p | s_t, w_0 ... w_{p-1})
 
     Args:
-        learning_rate: eta.
+        step_size: eta.
         num_local_steps: H.
         discount: gamma in [0, 1).
         regularization: lambda >= 0.
@@ -130,6 +129,6 @@ def b_rs_fedpg(
         horizon=horizon, initial_logits=initial_logits,
     )  # fmt: skip
     return local_training(
-        objective, optimizer(optax.sgd, learning_rate=learning_rate), num_local_steps=num_local_steps,
+        objective, optimizer(optax.sgd, learning_rate=step_size), num_local_steps=num_local_steps,
         corrections=(*corrections, projection(radius)), weight="uniform",
     )  # fmt: skip

@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.core import check_range, component
-
+from ...core import check_range, component
 from .._correction import Correction, Merging, require_movement
 
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.core import Sum, check_choice, check_count, check_range, component, static, tree
-from fedjax_rl.envs.tabular import TabularMDP, TabularParams, Transitions, episodes
-from fedjax_rl.policies import Categorical
-
+from ...core import Sum, check_choice, check_count, check_range, component, static, tree
+from ...envs.tabular import TabularParams, Transitions, episodes
+from ...policies import Categorical
 from .._objective import Collected, Objective
+from ._checks import check_finite_mdp
 from ._softmax_policies import PARAMETRIZATIONS, Parametrization
 
 
@@ -37,7 +37,7 @@ class _SoftmaxObjective(Objective):
         return PARAMETRIZATIONS[self.parametrization]
 
     def check(self, env: Any, physics: PyTree) -> None:
-        check_tabular("softmax_policy_gradient", env)
+        check_finite_mdp(env, physics, "softmax_policy_gradient")
         num_states, num_actions = env.state_size, env.action_size
         if self.parametrization == "bits" and num_actions & (num_actions - 1):
             raise ValueError(
@@ -149,13 +149,6 @@ class SampledPolicyGradient(_SoftmaxObjective):
 
     def reweigh(self, batch: Episodes, weight: jax.Array) -> Episodes:
         return batch._replace(weight=batch.weight * weight)
-
-
-def check_tabular(name: str, env: Any) -> None:
-    """Raises unless an agent plays one discounted finite MDP whose state it sees."""
-    if not isinstance(env, TabularMDP):
-        shown = getattr(env, "name", repr(env))
-        raise ValueError(f"family must have the environment TabularMDP with {name}, got {shown}; try garnet_family()")
 
 
 def softmax_policy_gradient(

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.core import Envelope, Learner, Mean, Metrics, Received, check_range, component, is_concrete, seal, tree
-
-from ._softmax_policy_gradient import check_tabular
+from ...core import Envelope, Learner, Mean, Metrics, Received, check_range, component, is_concrete, seal, tree
+from ._checks import check_finite_mdp
 
 
 class TrackingShared(NamedTuple):
@@ -41,7 +40,7 @@ class TrackingNPG(Learner):
         return True  # the trackers' mean is that of the Q_c only while nobody's difference is missing
 
     def check(self, env: Any, physics: Any) -> None:
-        check_tabular("tracking_npg", env)
+        check_finite_mdp(env, physics, "tracking_npg")
 
     def init_shared(self, key: jax.Array, env: Any) -> TrackingShared:
         del key

@@ -185,7 +185,7 @@ def test_three_rounds_are_those_of_the_papers(name, sampling):
     eta, steps, episodes, horizon, rounds = 0.3, 2, 3, 4, 3
     start = random_logits(parametrization)
     learner = factory(
-        learning_rate=eta, num_local_steps=steps, discount=GAMMA, sampling=sampling, num_episodes=episodes,
+        step_size=eta, num_local_steps=steps, discount=GAMMA, sampling=sampling, num_episodes=episodes,
         horizon=horizon, initial_logits=start, **options,
     )  # fmt: skip
     round_ = round_of(learner)
@@ -219,7 +219,7 @@ def test_where_exact_gradients_lead(steps, corrections, stationary):
     # One local step is gradient ascent on the average, which ends where its gradient vanishes. With five the agents
     # drift towards their own optima, and control variates take that back.
     learner = learners.rs_fedpg(
-        learning_rate=1.0, num_local_steps=steps, discount=GAMMA, regularization=LAMBDA, sampling="exact",
+        step_size=1.0, num_local_steps=steps, discount=GAMMA, regularization=LAMBDA, sampling="exact",
         corrections=corrections,
     )  # fmt: skip
     params, history = trained(round_of(learner), 400, gradient_norm)
@@ -297,7 +297,7 @@ def test_projection(shape):
         (lambda: learners.projection(0.0), "radius must lie in (0, inf), got 0.0"),
         (
             lambda: round_of(learners.s_fedpg(), worlds=envs.cartpole_family("packer-r")),
-            "family must have the environment TabularMDP with softmax_policy_gradient, got CartPole",
+            "family must be of discounted finite MDPs with softmax_policy_gradient, got ",
         ),
         (
             lambda: round_of(learners.b_rs_fedpg(), 2, envs.garnet_family(num_actions=3)),

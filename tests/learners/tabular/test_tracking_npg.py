@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl import aggregators, envs, learners, make_round, participation, run, theory
+from fedjax_rl import aggregators, envs, learners, make_round, participation, run, theory, topologies
 from tests.oracles import tabular_policy_gradient as oracle
 
 
@@ -37,12 +37,22 @@ def log_policy(shared):
     return jax.nn.log_softmax(shared.params, -1)
 
 
+WEIGHTS = np.array([[2, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 2]]) / 3  # of a path
+TOPOLOGIES = {
+    "server": (topologies.star(), np.full((N, N), 1 / N)),
+    "ring": (topologies.gossip(topologies.ring(N)), topologies.ring(N).matrix()),
+    "path": (topologies.gossip(WEIGHTS), WEIGHTS),
+}
+
+
 @pytest.mark.parametrize("entropy_weight", [0.0, 0.4])
-def test_three_rounds_at_a_server_are_those_of_the_paper(entropy_weight):
-    round_ = round_of(entropy_weight)
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_three_rounds_are_those_of_the_paper(name, entropy_weight):
+    topology, weights = TOPOLOGIES[name]
+    round_ = round_of(entropy_weight, topology)
     state = round_.init(jax.random.key(0))
     step = jax.jit(lambda s: round_.step(s)[0])
-    path = oracle.tracking_npg(P, R, GAMMA, entropy_weight, ETA, np.full((N, N), 1 / N), 3)
+    path = oracle.tracking_npg(P, R, GAMMA, entropy_weight, ETA, weights, 3)
     for expected_policy, expected_tracker in path:
         state = step(state)
         shared = shared_of(round_, state)
@@ -67,14 +77,17 @@ def test_alone_it_is_the_natural_policy_gradient(entropy_weight):
         np.testing.assert_allclose(jax.nn.softmax(state.places.public.shared.params, -1), policy, **CLOSE)
 
 
-def test_it_finds_the_best_policy_of_the_mean_task():
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_it_finds_the_best_policy_of_the_mean_task(name):
     # In the end an action of gap D loses a factor exp(-eta D / (1 - gamma)) a round against the best one. With eta = 1
     # and the least gap here, 0.0142, 400 rounds leave exp(-28) = 5e-13 of it.
     best = theory.policy_iteration(COMMON, R.mean(0), GAMMA)
     worth = np.sort(R.mean(0) + GAMMA * COMMON @ np.asarray(best.values), axis=1)
     assert (worth[:, 1] - worth[:, 0]).min() > 0.014
-    round_ = round_of(step_size=1.0)
-    _, history = run(round_, round_.init(jax.random.key(0)), 400)
+    round_ = round_of(topology=TOPOLOGIES[name][0], step_size=1.0)
+    state, history = run(round_, round_.init(jax.random.key(0)), 400)
+    policies = jax.nn.softmax(round_.policies(state, jnp.arange(N)), -1)
+    np.testing.assert_allclose(policies, np.broadcast_to(best.policy, (N, S, A)), atol=1e-9)
     np.testing.assert_allclose(history["objective"][-1], RHO[0] @ np.asarray(best.values), atol=1e-9)
     assert (history["nonfinite_messages"] == 0).all()
 
@@ -118,7 +131,7 @@ def test_everyone_is_needed():
         ),
         (
             lambda: round_of(family=envs.cartpole_family("packer-r")),
-            "family must have the environment TabularMDP with tracking_npg, got CartPole",
+            "family must be of discounted finite MDPs with tracking_npg, got ",
         ),
     ],
 )

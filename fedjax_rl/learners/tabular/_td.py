@@ -1,0 +1,189 @@
+"""Temporal-difference learning of linear value functions."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ...core import Sum, check, check_choice, check_count, check_range, component, is_concrete, static
+from ...envs import TabularParams, inverse_cdf
+from ...envs.tabular import Transitions, iid_transitions, markov_transitions
+from .._objective import Collected, Objective
+from ._checks import check_features, check_law, check_policy, check_tabular, check_vector
+from ._linear import policy_chain, stationary_law, td_system
+
+
+PyTree = Any
+SAMPLINGS = ("iid", "markov", "generative", "exact")
+
+
+class Rows(NamedTuple):
+    """What TD learns from: a row moves theta by left (reward + right^T theta)."""
+
+    left: jax.Array  # f[T, d] phi(s), or the eligibility trace
+    right: jax.Array  # f[T, d] gamma phi(s') - phi(s)
+    reward: jax.Array  # f[T]
+
+
+class TDState(NamedTuple):
+    """What an agent keeps; () where its way of sampling does not need it."""
+
+    law: PyTree = ()  # f[S] that states are drawn from
+    system: PyTree = ()  # (A f[d, d], b f[d])
+    position: PyTree = ()  # i32[] where the chain is
+    trace: PyTree = ()  # f[d] eligibility before the next step
+
+
+@component
+class TD(Objective):
+    """Policy evaluation with linear values; build it with `td`."""
+
+    features: Any
+    target_policy: Any
+    discount: Any
+    trace: Any
+    law: Any
+    initial: Any
+    num_samples: int = static()
+    sampling: str = static()
+
+    @property
+    def batch_size(self) -> int:
+        return self.num_samples
+
+    @property
+    def ordered(self) -> bool:
+        return True
+
+    def check(self, env: Any, physics: PyTree) -> None:
+        check_tabular(env, physics, "td", *jnp.shape(self.target_policy))
+
+    def init(self, key: jax.Array, env: Any) -> jax.Array:
+        return self._floating(self.initial)
+
+    def init_local(self, key: jax.Array, env: Any, physics: TabularParams, params: jax.Array) -> TDState:
+        policy = self._floating(self.target_policy)
+        if self.sampling == "markov":
+            position = inverse_cdf(jax.random.uniform(key, ()), jnp.asarray(physics.initial))
+            return TDState(position=position, trace=jnp.zeros_like(self._floating(self.initial)))
+        if self.law is not None:
+            law = self._floating(self.law)
+        elif self.sampling == "generative":
+            law = jnp.full(policy.shape[:1], 1 / len(policy), policy.dtype)
+        else:
+            law = stationary_law(policy_chain(physics, policy))
+        if self.sampling == "exact":
+            features = self._floating(self.features)
+            return TDState(system=td_system(features, physics, policy, law, self.discount, self.trace))
+        return TDState(law=law)
+
+    def collect(
+        self, key: jax.Array, env: Any, physics: TabularParams, params: jax.Array, state: TDState
+    ) -> Collected:  # fmt: skip
+        steps = jnp.float32(self.num_samples)
+        if self.sampling == "exact":
+            batch = jnp.zeros((self.num_samples,), params.dtype)  # rows without content: the loss knows the system
+            return Collected(batch, state, steps, {"env_steps": Sum(jnp.int32(0))})
+        policy = self._floating(self.target_policy)
+        if self.sampling == "markov":
+            position, seen = markov_transitions(key, physics, policy, state.position, self.num_samples)
+            trace, left = self._eligibility(state.trace, seen)
+            state = state._replace(position=position, trace=trace)
+        else:
+            seen = iid_transitions(key, physics, policy, state.law, self.num_samples)
+            left = self._floating(self.features)[seen.state]
+        features = self._floating(self.features)
+        right = self._floating(self.discount) * features[seen.next_state] - features[seen.state]
+        rows = Rows(left, right, seen.reward.astype(features.dtype))
+        return Collected(rows, state, steps, {"env_steps": Sum(jnp.int32(self.num_samples))})
+
+    def loss(
+        self, key: jax.Array, params: jax.Array, state: TDState, batch: PyTree
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        theta = jax.lax.stop_gradient(params)
+        if self.sampling == "exact":
+            matrix, vector = state.system
+            direction = vector.astype(theta.dtype) - jnp.sum(matrix.astype(theta.dtype) * theta[None], -1)
+        else:
+            # Sums of products, not `@`: of many small agents those are one loop, and products one call each.
+            error = batch.reward + jnp.sum(batch.right * theta[None], -1)
+            direction = jnp.mean(batch.left * error[:, None], 0)
+        return -jnp.sum(direction * params), {}
+
+    # ------------------------------------------------------------ parts
+
+    def _floating(self, x: Any) -> jax.Array:
+        """An array of the dtype of the parameters."""
+        return jnp.asarray(x, jnp.result_type(float, self.features, self.initial))
+
+    def _eligibility(self, trace: jax.Array, seen: Transitions) -> tuple[jax.Array, jax.Array]:
+        """z_t = gamma lambda z_{t-1} + phi(s_t): the last one f[d], and all of them f[T, d]."""
+        decay = self._floating(self.discount * self.trace)
+
+        def step(trace: jax.Array, here: jax.Array) -> tuple[jax.Array, jax.Array]:
+            trace = decay * trace + here
+            return trace, trace
+
+        return jax.lax.scan(step, trace, self._floating(self.features)[seen.state])
+
+
+def td(
+    features: Any,
+    policy: Any,
+    discount: Any,
+    *,
+    num_samples: int = 1,
+    sampling: str = "iid",
+    law: Any = None,
+    trace: Any = 0.0,
+    initial: Any = None,
+) -> Objective:
+    r"""TD(lambda) with linear values: evaluates a given policy on a finite MDP.
+
+        theta <- theta + eta z (r + gamma phi(s')^T theta - phi(s)^T theta),    z = phi(s) or the eligibility trace
+
+    The direction is not the gradient of a function of theta: the loss is -<direction, theta> with the direction held
+    fixed. What is drawn does not depend on theta. So one `collect` draws many rows, which are used in their order, and
+    H local steps of one row each are num_samples=H and num_minibatches=H; `federated_td` says it for you.
+
+    Args:
+        features: phi f[S, d], common to all agents.
+        policy: pi f[S, A], the policy to be evaluated.
+        discount: gamma in [0, 1).
+        num_samples: rows of one `collect`.
+        sampling: "iid" draws every state from the stationary law mu_c of the agent's own chain, which must have a
+            single one; "generative" from `law`; "markov" follows the agent's chain, which starts from the MDP's first
+            states and is never reset; "exact" steps along the mean direction b_c - A_c theta, without noise.
+        law: f[S] of the states; None: uniform for "generative", mu_c for "exact". Given for these two only.
+        trace: lambda in [0, 1], z <- gamma lambda z + phi(s) along the chain; 0 unless "markov" or "exact".
+        initial: f[d] first parameters; None: zeros.
+
+    Raises:
+        ValueError: a value or a shape is wrong, or the options exclude each other.
+
+    Reference: Sutton, "Learning to predict by the methods of temporal differences", 1988; Mangold et al., "SCAFFLSA:
+        taming heterogeneity in federated linear stochastic approximation and TD learning", NeurIPS 2024, section 3.
+    """
+    check_features(features)
+    check_policy(policy, jnp.shape(features)[0])
+    check_range("discount", discount, 0, 1, open_high=True)
+    check_count("num_samples", num_samples)
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_range("trace", trace, 0, 1)
+    if sampling in ("iid", "generative") and not (is_concrete(trace) and trace == 0):
+        raise ValueError(
+            f"trace must be 0 with sampling={sampling!r}, whose states do not follow one another, got {trace!r}; use "
+            "sampling='markov' or 'exact'"
+        )
+    if law is not None:
+        check(
+            "sampling", sampling, lambda v: v in ("generative", "exact"), "must be 'generative' or 'exact' with a law"
+        )
+        check_vector("law", law, jnp.shape(features)[0])
+        check_law("law", law)
+        if not (is_concrete(trace) and trace == 0):
+            raise ValueError("law must be None with a trace, which belongs to the stationary law of a chain")
+    if initial is None:
+        initial = jnp.zeros(jnp.shape(features)[1], jnp.result_type(float, features))
+    check_vector("initial", initial, jnp.shape(features)[1])
+    return TD(features, policy, discount, trace, law, initial, num_samples, sampling)
