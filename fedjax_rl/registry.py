@@ -40,6 +40,7 @@ ROLES: dict[str, dict[str, str]] = {
         "td": "learners:td",
         "q_learning": "learners:q_learning",
         "policy_ascent": "learners:policy_ascent",
+        "softmax_policy_gradient": "learners:softmax_policy_gradient",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -55,6 +56,10 @@ ROLES: dict[str, dict[str, str]] = {
         "proj_pavg": "learners:proj_pavg",
         "fed_ucbvi": "learners:fed_ucbvi",
         "fed_q": "learners:fed_q",
+        "s_fedpg": "learners:s_fedpg",
+        "rs_fedpg": "learners:rs_fedpg",
+        "b_rs_fedpg": "learners:b_rs_fedpg",
+        "tracking_npg": "learners:tracking_npg",
     },
     "corrections": {
         "proximal": "learners:proximal",
@@ -72,6 +77,7 @@ ROLES: dict[str, dict[str, str]] = {
         "mixed_behaviour": "learners:mixed_behaviour",
         "clip_gradient": "learners:clip_gradient",
         "importance_averaging": "learners:importance_averaging",
+        "projection": "learners:projection",
     },
     "schedules": {
         "ramp": "rl:ramp",

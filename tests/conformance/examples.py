@@ -138,8 +138,16 @@ OBJECTIVES = {
         learners.policy_ascent(0.9),
         learners.policy_ascent(0.9, parametrization="direct"),
     ],
+    "softmax_policy_gradient": [
+        learners.softmax_policy_gradient(0.9, regularization=0.1),
+        learners.softmax_policy_gradient(0.9, sampling="episodes", num_episodes=4, horizon=6),
+        learners.softmax_policy_gradient(
+            0.9, regularization=0.1, parametrization="bits", sampling="episodes", num_episodes=4, horizon=6
+        ),
+    ],
 }
-PLAYED_ON = dict.fromkeys(("td", "q_learning", "policy_ascent"), TABULAR)
+CONFLICT = envs.conflict_family()  # four actions, which are two bits
+PLAYED_ON = dict.fromkeys(("td", "q_learning", "policy_ascent"), TABULAR) | {"softmax_policy_gradient": CONFLICT}
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -159,6 +167,7 @@ CORRECTIONS = {
     "mixed_behaviour": [learners.mixed_behaviour(0.5)],
     "clip_gradient": [learners.clip_gradient(0.5)],
     "importance_averaging": [learners.importance_averaging()],
+    "projection": [learners.projection(), learners.projection(10.0)],
 }
 # These move the model by something else than what one agent was trained by in one round: FedDyn adds what its server
 # remembers, MIME and SVRPG stand still in their first round.
@@ -288,6 +297,21 @@ class Optimistic:
         return self.factory(100, delta=max(step_size, 1e-3), **dict(self.options))
 
 
+@dataclasses.dataclass(frozen=True)
+class OnConflict:
+    """A learner of policies for finite MDPs, as a function of the step size."""
+
+    factory: Callable[..., object]
+    arguments: dict[str, object]
+    family: object = CONFLICT
+
+    def __call__(self, step_size: float) -> object:
+        return self.factory(step_size=step_size, discount=0.9, **self.arguments)
+
+
+_EPISODES = {"num_local_steps": 2, "num_episodes": 4, "horizon": 6}
+
+
 def has_step_size(make: Callable[[float], object]) -> bool:
     """Whether the example's number is a step size, which may be zero."""
     return getattr(make, "has_step_size", True)
@@ -335,6 +359,10 @@ LEARNERS = {
         Optimistic(learners.fed_ucbvi, (("trigger", "local"), ("bonus", "theoretical"))),
     ],
     "fed_q": [Optimistic(learners.fed_q), Optimistic(learners.fed_q, (("bonus", "bernstein"),))],
+    "s_fedpg": [OnConflict(learners.s_fedpg, _EPISODES)],
+    "rs_fedpg": [OnConflict(learners.rs_fedpg, {"num_local_steps": 2, "radius": 9.0, "sampling": "exact"})],
+    "b_rs_fedpg": [OnConflict(learners.b_rs_fedpg, _EPISODES)],
+    "tracking_npg": [OnConflict(learners.tracking_npg, {"entropy_weight": 0.1})],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

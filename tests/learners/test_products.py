@@ -38,7 +38,8 @@ WITH_REPLAY = {
     "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
-FINITE_MDPS = {"td", "q_learning", "policy_ascent"}  # these play no bandit; tests/learners/tabular has them
+# These play no bandit; tests/learners/tabular has them.
+FINITE_MDPS = {"td", "q_learning", "policy_ascent", "softmax_policy_gradient"}
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
@@ -55,6 +56,7 @@ CORRECTIONS = {
     "mixed_behaviour": lambda: learners.mixed_behaviour(0.5),
     "clip_gradient": lambda: learners.clip_gradient(0.5),
     "importance_averaging": learners.importance_averaging,
+    "projection": lambda: learners.projection(5.0),
 }
 REFUSED = {
     ("ppo", "importance_weighting"): "objective must not weigh by ratios itself with importance_weighting, got PPO",

@@ -8,6 +8,9 @@ from ._federated_q import federated_q as federated_q
 from ._federated_q import qavg as qavg
 from ._federated_td import federated_td as federated_td
 from ._federated_td import scafflsa as scafflsa
+from ._fedpg import b_rs_fedpg as b_rs_fedpg
+from ._fedpg import rs_fedpg as rs_fedpg
+from ._fedpg import s_fedpg as s_fedpg
 from ._importance_averaging import ImportanceAveraging as ImportanceAveraging
 from ._importance_averaging import importance_averaging as importance_averaging
 from ._policy_ascent import PolicyAscent as PolicyAscent
@@ -15,8 +18,17 @@ from ._policy_ascent import policy_ascent as policy_ascent
 from ._policy_ascent import projected_sgd as projected_sgd
 from ._policy_averaging import proj_pavg as proj_pavg
 from ._policy_averaging import soft_pavg as soft_pavg
+from ._projection import Projection as Projection
+from ._projection import projection as projection
 from ._q_learning import QLearning as QLearning
 from ._q_learning import q_learning as q_learning
+from ._softmax_policies import bits_probabilities as bits_probabilities
+from ._softmax_policies import softmax_probabilities as softmax_probabilities
+from ._softmax_policy_gradient import ExactPolicyGradient as ExactPolicyGradient
+from ._softmax_policy_gradient import SampledPolicyGradient as SampledPolicyGradient
+from ._softmax_policy_gradient import softmax_policy_gradient as softmax_policy_gradient
 from ._td import TD as TD
 from ._td import TDState as TDState
 from ._td import td as td
+from ._tracking_npg import TrackingNPG as TrackingNPG
+from ._tracking_npg import tracking_npg as tracking_npg
