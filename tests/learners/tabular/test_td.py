@@ -53,22 +53,6 @@ class Spy:
             self.rows.append([jax.tree.map(np.asarray, c.batch) for c in collected])
 
 
-def state_of(features):
-    """The states whose features these are."""
-    return np.argmin(np.abs(np.asarray(features)[:, None] - np.asarray(FEATURES)[None]).sum(-1), 1)
-
-
-def samples_of(rows, lam):
-    """(s, r, s') of rows of features."""
-    if lam:  # undo the trace
-        left = rows.left.copy()
-        left[1:] -= GAMMA * lam * rows.left[:-1]
-    phi = -rows.right  # phi(s) - gamma phi(s')
-    pairs = (FEATURES[:, None] - GAMMA * FEATURES[None]).reshape(-1, FEATURES.shape[1])
-    pair = np.argmin(np.abs(phi[:, None] - pairs[None]).sum(-1), 1)
-    return pair // len(FEATURES), rows.reward, pair % len(FEATURES)
-
-
 @x64
 @pytest.mark.parametrize("name", ["federated_td", "scafflsa"])
 @pytest.mark.parametrize(("sampling", "lam"), [("iid", 0.0), ("generative", 0.0), ("markov", 0.0), ("markov", 0.7)])
@@ -79,7 +63,7 @@ def test_three_rounds_equal_the_loop(name, sampling, lam):
         FEATURES, POLICY, GAMMA, step_size=ETA, num_local_steps=H, sampling=sampling, trace=lam, initial=initial
     )
     round_, state, physics = start(learner)
-    samples = [[samples_of(rows, lam) for rows in agents] for agents in Spy(round_, state, 3).rows]
+    samples = [[(x.state, x.reward, x.next_state) for x in agents] for agents in Spy(round_, state, 3).rows]
     for agents in samples:
         for c, (s, r, following) in enumerate(agents):  # they are transitions of the agent's own MDP
             likely = np.einsum("sa,sat->st", POLICY, physics.kernel[c])
