@@ -37,6 +37,7 @@ ROLES: dict[str, dict[str, str]] = {
         "ddpg": "learners:ddpg",
         "sac": "learners:sac",
         "td": "learners:td",
+        "sarsa": "learners:sarsa",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -46,6 +47,7 @@ ROLES: dict[str, dict[str, str]] = {
         "fed_npg_admm": "learners:fed_npg_admm",
         "federated_td": "learners:federated_td",
         "scafflsa": "learners:scafflsa",
+        "pf_lsa": "learners:pf_lsa",
     },
     "corrections": {
         "proximal": "learners:proximal",

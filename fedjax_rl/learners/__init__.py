@@ -68,8 +68,12 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import PFLSA as PFLSA
 from .tabular import TD as TD
+from .tabular import Sarsa as Sarsa
 from .tabular import TDState as TDState
 from .tabular import federated_td as federated_td
+from .tabular import pf_lsa as pf_lsa
+from .tabular import sarsa as sarsa
 from .tabular import scafflsa as scafflsa
 from .tabular import td as td

@@ -115,8 +115,12 @@ OBJECTIVES = {
         learners.td(*_VALUES, sampling="generative"),
         learners.td(*_VALUES, sampling="exact"),
     ],
+    "sarsa": [
+        learners.sarsa(np.eye(18).reshape(6, 3, 18), 0.9),
+        learners.sarsa(np.ones((6, 3, 2)), 0.9, num_samples=3),
+    ],
 }
-PLAYED_ON = {"td": TABULAR}
+PLAYED_ON = {"td": TABULAR, "sarsa": TABULAR}
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -223,6 +227,8 @@ class Tabular:
     factory: Callable[..., object]
     arguments: dict[str, object]
     family: object = TABULAR
+    merges_plainly: bool = True
+    has_step_size: bool = True
 
     def __call__(self, step_size: float) -> object:
         return self.factory(*_VALUES, step_size=step_size, **self.arguments)
@@ -259,6 +265,8 @@ LEARNERS = {
     "fed_npg_admm": [Natural(learners.fed_npg_admm)],
     "federated_td": [Tabular(learners.federated_td, {"num_local_steps": 3})],
     "scafflsa": [Tabular(learners.scafflsa, {"num_local_steps": 3}), Tabular(learners.scafflsa, {"sampling": "exact"})],
+    # A message is a direction; the agents step when they know the mean of all.
+    "pf_lsa": [Tabular(learners.pf_lsa, {"beta": 0.5}, merges_plainly=False, has_step_size=False)],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

@@ -38,7 +38,7 @@ WITH_REPLAY = {
     "ddpg": lambda: learners.ddpg(Arms(), exploration=0.5, **REPLAY),
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
-FINITE_MDPS = {"td"}  # these play no bandit; tests/learners/tabular has them
+FINITE_MDPS = {"td", "sarsa"}  # these play no bandit; tests/learners/tabular has them
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),
