@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help train test lint format bench clean
+.PHONY: help train test lint format bench notebooks clean
 
 VENV := .venv
 READY := $(VENV)/.ready
@@ -18,6 +18,7 @@ help:
 	@echo "make lint    ruff and pyright"
 	@echo "make format  let ruff write what it can"
 	@echo "make bench   measure the speed on this machine    (ARGS: a command of 'python -m bench' instead of all)"
+	@echo "make notebooks   execute all theory notebooks in full, in place   (ARGS: --quick, or names such as 02)"
 	@echo "make clean   remove .venv"
 
 train: $(READY)
@@ -38,6 +39,9 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench $(or $(ARGS),all)
+
+notebooks: $(READY)
+	$(BIN)/python experiments/run_notebooks.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

@@ -75,11 +75,20 @@ ROLES: dict[str, dict[str, str]] = {
     },
     "transforms": {
         "clip": "transforms:clip",
+        "quantize": "transforms:quantize",
+        "erasure": "transforms:erasure",
         "from_optax": "transforms:from_optax",
     },
     "topologies": {
         "star": "topologies:star",
+        "gossip": "topologies:gossip",
         "isolated": "topologies:isolated",
+    },
+    "graphs": {
+        "ring": "topologies:ring",
+        "complete": "topologies:complete",
+        "erdos_renyi": "topologies:erdos_renyi",
+        "graph_from_matrix": "topologies:graph_from_matrix",
     },
     "participation": {
         "everyone": "participation:everyone",

@@ -326,11 +326,6 @@ class Topology(abc.ABC):
         return False
 
     @property
-    def silent(self) -> bool:
-        """Whether nothing is sent at all: agents meet nobody, and no bits are counted."""
-        return False
-
-    @property
     def num_places(self) -> int | None:
         """Number of meeting places whose sums can be streamed; None: the stack of messages is needed."""
         return None
@@ -355,6 +350,18 @@ class Topology(abc.ABC):
         """i32[]: the meeting place of one agent."""
         del places, agent
         return jnp.int32(0)
+
+    def charge(self, places: Places, agent: jax.Array, uplink: jax.Array, downlink: jax.Array) -> Any:
+        """What one acting agent sends and receives over all its links, f32[] twice [bit].
+
+        Args:
+            places: where models live.
+            agent: i32[].
+            uplink: size of its message.
+            downlink: size of what it pulled.
+        """
+        del places, agent
+        return uplink, downlink
 
     @abc.abstractmethod
     def push(self, key: jax.Array, node: Node, places: Places, cohort: Cohort, mail: Mail) -> Places:

@@ -272,19 +272,20 @@ def _one_agent(
     if round_.transforms:
         finite &= tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
     sent = active & finite
+    pulled = jnp.float32(tree.num_bits(download))
+    uplink, downlink = round_.topology.charge(places, agent, envelope.bits, pulled)
     envelope = envelope._replace(
         payload=tree.where(sent, envelope.payload, tree.zeros_like(envelope.payload)),
         weight=jnp.where(sent, envelope.weight * weight, 0.0).astype(jnp.float32),
-        bits=jnp.where(active, 0.0 if round_.topology.silent else envelope.bits, 0.0),
+        bits=jnp.where(active, uplink, 0.0).astype(jnp.float32),
     )
     after = tree.where(sent, (local, tuple(memory)), before)
     if not round_._settles_late:
         after = round_._settle(before, after, sent & (envelope.weight > 0))
     metrics = {name: reports.mask(reports.as_metric(value), sent) for name, value in metrics.items()}
-    downlink = 0 if round_.topology.silent else tree.num_bits(download)
     metrics |= {
         "uplink_bits": reports.Sum(envelope.bits),
-        "downlink_bits": reports.Sum(jnp.where(active, jnp.float32(downlink), 0.0)),
+        "downlink_bits": reports.Sum(jnp.where(active, downlink, 0.0)),
         "nonfinite_messages": reports.Sum((active & ~finite).astype(jnp.int32)),
         "agent_updates": reports.Sum(active.astype(jnp.int32)),
     }

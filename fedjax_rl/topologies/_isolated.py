@@ -16,10 +16,6 @@ class Isolated(Topology):
     def per_agent_models(self) -> bool:
         return True
 
-    @property
-    def silent(self) -> bool:
-        return True
-
     def init(self, node: NodeState, message: Any, num_agents: int) -> Places:
         return Places((), tree.replicate(node, num_agents))
 
@@ -28,6 +24,9 @@ class Isolated(Topology):
 
     def model(self, places: Places, agent: jax.Array) -> Any:
         return places.own.shared
+
+    def charge(self, places: Places, agent: jax.Array, uplink: jax.Array, downlink: jax.Array) -> Any:
+        return jnp.zeros_like(uplink), jnp.zeros_like(downlink)
 
     def push(self, key: jax.Array, node: Node, places: Places, cohort: Cohort, mail: Mail) -> Places:
         def keep(agent: jax.Array, own: NodeState, envelope: Any) -> NodeState:

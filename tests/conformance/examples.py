@@ -25,8 +25,21 @@ TRANSFORMS = {
         (transforms.from_optax(optax.clip_by_global_norm(0.5)), transforms.from_optax(optax.identity())),
         (transforms.from_optax(optax.trace(0.9)), None),
     ],
+    "quantize": [(transforms.quantize(8), None)],
+    "erasure": [(transforms.erasure(0.5), transforms.erasure(0.0))],
 }
-TOPOLOGIES = {"star": [topologies.star()], "isolated": [topologies.isolated()]}
+# Of six agents.
+GRAPHS = {
+    "ring": [topologies.ring(6)],
+    "complete": [topologies.complete(6)],
+    "erdos_renyi": [topologies.erdos_renyi(6, 0.6, seed=1)],
+    "graph_from_matrix": [topologies.graph_from_matrix(np.eye(6) / 2 + np.eye(6)[::-1] / 2)],
+}
+TOPOLOGIES = {
+    "star": [topologies.star()],
+    "isolated": [topologies.isolated()],
+    "gossip": [topologies.gossip(graph) for graphs in GRAPHS.values() for graph in graphs],
+}
 # Poles count as fallen so early that episodes of different lengths fit into a few steps.
 CARTPOLE = envs.cartpole_family("packer-r", max_steps_in_episode=5, theta_threshold=0.06)
 CONTINUOUS = envs.cartpole_family("packer-r", continuous=True, max_steps_in_episode=5)

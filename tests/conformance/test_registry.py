@@ -30,6 +30,7 @@ def test_loads_and_documents_itself(role, name):
         ("aggregators", examples.AGGREGATORS),
         ("corrections", examples.CORRECTIONS),
         ("families", examples.FAMILIES),
+        ("graphs", examples.GRAPHS),
         ("learners", examples.LEARNERS),
         ("objectives", examples.OBJECTIVES),
         ("transforms", examples.TRANSFORMS),
