@@ -15,7 +15,7 @@ import jax
 
 from . import _machine
 from ._gymnax import gymnax_stepping
-from ._ours import our_ppo, our_rollout, our_round
+from ._ours import our_lsa, our_ppo, our_rollout, our_round
 from ._setting import Measurement, Setting
 from ._work import Work, matmul
 
@@ -27,6 +27,7 @@ _WORKS = {
     "rollout": our_rollout,
     "round": our_round,
     "ppo": our_ppo,
+    "lsa": our_lsa,
 }
 
 

@@ -12,11 +12,12 @@ from jax.sharding import PartitionSpec as P
 
 from fedjax_rl.aggregators import mean
 from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
-from fedjax_rl.envs import cartpole_family
-from fedjax_rl.learners import LocalTraining, actor_critic, local_training, optimizer, ppo
+from fedjax_rl.envs import cartpole_family, garnet_family
+from fedjax_rl.learners import LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
 from fedjax_rl.policies import mlp_policy
 from fedjax_rl.rl import init_rollout, rollout
 
+from . import _plain_lsa
 from ._plain_ppo import CLIP, DISCOUNT, EPOCHS, LAMBDA, LEARNING_RATE, MINIBATCHES, plain_ppo
 from ._setting import Setting
 from ._work import Work, forward_flop, gradient_flop, repeated
@@ -82,11 +83,27 @@ def our_ppo(setting: Setting) -> Work:
     return _rounds(setting, learner, flop)._replace(reference=functools.partial(plain_ppo, setting))
 
 
-def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float) -> Work:
+def our_lsa(setting: Setting) -> Work:
+    """A round of federated TD learning: Garnets of 30 states, 8 features, `num_steps` local steps of one sample."""
+    family = garnet_family("heterogeneous")
+    learner = federated_td(
+        family.features, family.policy, _plain_lsa.DISCOUNT, step_size=_plain_lsa.STEP_SIZE,
+        num_local_steps=setting.num_steps,
+    )  # fmt: skip
+
+    def reference() -> Work:
+        physics = family.sample(jax.random.key(0), setting.num_agents)
+        reward = physics.reward[:, :, 0]  # the same for all actions
+        return _plain_lsa.plain_lsa(setting, physics.kernel, reward, family.features, family.policy)
+
+    return _rounds(setting, learner, 0.0, family)._replace(reference=reference)
+
+
+def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float, family: Any = None) -> Work:
     """Rounds of a learner, as users run them."""
     mesh = make_mesh(min(setting.num_devices, setting.num_agents))  # as the trainer does
     round_ = make_round(
-        cartpole_family(_FAMILY),
+        cartpole_family(_FAMILY) if family is None else family,
         learner,
         mean(),
         num_agents=setting.num_agents,

@@ -10,6 +10,7 @@ from fedjax_rl.policies import mlp_policy
 from ._setting import Setting
 
 
+LSA_CHUNK = 250
 ROUND = Setting("round", num_agents=1000, num_envs=8, num_steps=200)
 
 
@@ -43,6 +44,14 @@ def ppo(num_devices: int) -> Iterator[Setting]:
         yield _chunked(Setting("ppo", num_agents, num_envs, num_steps=128, num_devices=num_devices))
 
 
+def lsa(num_devices: int) -> Iterator[Setting]:
+    """Rounds of federated TD learning, 100 local steps of one sample each, held against a NumPy loop."""
+    for num_agents, rounds in ((1000, 20), (10_000, 2), (100_000, 1)):
+        yield Setting(
+            "lsa", num_agents, num_steps=100, chunk_size=LSA_CHUNK, rounds_per_call=rounds, num_devices=num_devices
+        )
+
+
 def scaling(num_devices: int) -> Iterator[Setting]:
     """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one."""
     for num_envs, largest in ((8, 10_000), (1, 100_000)):
@@ -70,4 +79,4 @@ def _chunked(setting: Setting) -> Setting:
     return dataclasses.replace(setting, chunk_size=chunk_size(setting))
 
 
-SUITES = {"limit": limit, "throughput": throughput, "ppo": ppo, "scaling": scaling}
+SUITES = {"limit": limit, "throughput": throughput, "ppo": ppo, "lsa": lsa, "scaling": scaling}

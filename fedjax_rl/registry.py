@@ -41,6 +41,7 @@ ROLES: dict[str, dict[str, str]] = {
         "q_learning": "learners:q_learning",
         "policy_ascent": "learners:policy_ascent",
         "softmax_policy_gradient": "learners:softmax_policy_gradient",
+        "sarsa": "learners:sarsa",
     },
     "learners": {
         "local_training": "learners:local_training",
@@ -60,6 +61,7 @@ ROLES: dict[str, dict[str, str]] = {
         "rs_fedpg": "learners:rs_fedpg",
         "b_rs_fedpg": "learners:b_rs_fedpg",
         "tracking_npg": "learners:tracking_npg",
+        "pf_lsa": "learners:pf_lsa",
     },
     "corrections": {
         "proximal": "learners:proximal",

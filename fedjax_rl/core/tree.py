@@ -24,6 +24,8 @@ def where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Selects leaf by leaf; `condition` of shape [*lead] broadcasts over the trailing axes of every leaf."""
 
     def select(x: Any, y: Any) -> jax.Array:
+        if x is y:  # what nobody changed, such as a table an agent draws from, need not be read and written
+            return x
         expanded = jnp.reshape(condition, jnp.shape(condition) + (1,) * (jnp.ndim(x) - jnp.ndim(condition)))
         return jnp.where(expanded, x, y)
 

@@ -68,6 +68,7 @@ from ._variance_reduced_momentum import HAPGMomentum as HAPGMomentum
 from ._variance_reduced_momentum import SVRPGMomentum as SVRPGMomentum
 from ._variance_reduced_momentum import hapg_momentum as hapg_momentum
 from ._variance_reduced_momentum import svrpg_momentum as svrpg_momentum
+from .tabular import PFLSA as PFLSA
 from .tabular import TD as TD
 from .tabular import ExactPolicyGradient as ExactPolicyGradient
 from .tabular import FedQ as FedQ
@@ -77,6 +78,7 @@ from .tabular import PolicyAscent as PolicyAscent
 from .tabular import Projection as Projection
 from .tabular import QLearning as QLearning
 from .tabular import SampledPolicyGradient as SampledPolicyGradient
+from .tabular import Sarsa as Sarsa
 from .tabular import TDState as TDState
 from .tabular import TrackingNPG as TrackingNPG
 from .tabular import b_rs_fedpg as b_rs_fedpg
@@ -86,6 +88,7 @@ from .tabular import fed_ucbvi as fed_ucbvi
 from .tabular import federated_q as federated_q
 from .tabular import federated_td as federated_td
 from .tabular import importance_averaging as importance_averaging
+from .tabular import pf_lsa as pf_lsa
 from .tabular import policy_ascent as policy_ascent
 from .tabular import proj_pavg as proj_pavg
 from .tabular import projected_sgd as projected_sgd
@@ -94,6 +97,7 @@ from .tabular import q_learning as q_learning
 from .tabular import qavg as qavg
 from .tabular import rs_fedpg as rs_fedpg
 from .tabular import s_fedpg as s_fedpg
+from .tabular import sarsa as sarsa
 from .tabular import scafflsa as scafflsa
 from .tabular import soft_pavg as soft_pavg
 from .tabular import softmax_policy_gradient as softmax_policy_gradient

@@ -61,6 +61,14 @@ def test_ppo_is_held_against_a_plain_loop() -> None:
     plain.call()
 
 
+def test_federated_td_is_held_against_a_numpy_loop() -> None:
+    setting = Setting("lsa", num_agents=4, num_steps=6, rounds_per_call=2, num_devices=2, matmul_size=64)
+    m = measure(setting, SHORT)
+    assert m.over_reference is not None and 0.01 < m.over_reference < 10_000
+    assert m.env_steps_per_second == pytest.approx(2 * 4 * 6 / m.seconds)
+    assert Measurement.from_json(m.to_json()) == m
+
+
 def test_memory_is_that_of_the_process_alone(measurement: Measurement) -> None:
     # This process grows by 1 GB; a child that inherits the maximum of its parent would report it.
     ballast = bytearray(1_000_000_000)

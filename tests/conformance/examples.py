@@ -145,9 +145,14 @@ OBJECTIVES = {
             0.9, regularization=0.1, parametrization="bits", sampling="episodes", num_episodes=4, horizon=6
         ),
     ],
+    "sarsa": [
+        learners.sarsa(np.eye(18).reshape(6, 3, 18), 0.9),
+        learners.sarsa(np.ones((6, 3, 2)), 0.9, num_samples=3),
+    ],
 }
 CONFLICT = envs.conflict_family()  # four actions, which are two bits
-PLAYED_ON = dict.fromkeys(("td", "q_learning", "policy_ascent"), TABULAR) | {"softmax_policy_gradient": CONFLICT}
+PLAYED_ON = dict.fromkeys(("td", "sarsa", "q_learning", "policy_ascent"), TABULAR)
+PLAYED_ON |= {"softmax_policy_gradient": CONFLICT}
 CORRECTIONS = {
     "proximal": [learners.proximal(0.1)],
     "kl_to_global": [learners.kl_to_global(0.1), learners.kl_to_global(0.1, "sqrt_kl", 0.05)],
@@ -266,6 +271,8 @@ class Tabular:
     factory: Callable[..., object]
     arguments: dict[str, object]
     family: object = TABULAR
+    merges_plainly: bool = True
+    has_step_size: bool = True
 
     def __call__(self, step_size: float) -> object:
         return self.factory(*_VALUES, step_size=step_size, **self.arguments)
@@ -363,6 +370,8 @@ LEARNERS = {
     "rs_fedpg": [OnConflict(learners.rs_fedpg, {"num_local_steps": 2, "radius": 9.0, "sampling": "exact"})],
     "b_rs_fedpg": [OnConflict(learners.b_rs_fedpg, _EPISODES)],
     "tracking_npg": [OnConflict(learners.tracking_npg, {"entropy_weight": 0.1})],
+    # A message is a direction; the agents step when they know the mean of all.
+    "pf_lsa": [Tabular(learners.pf_lsa, {"beta": 0.5}, merges_plainly=False, has_step_size=False)],
 }
 PARTICIPATION = {
     "everyone": [participation.everyone()],

@@ -39,7 +39,7 @@ WITH_REPLAY = {
     "sac": lambda: learners.sac(Arms(), **REPLAY),
 }
 # These play no bandit; tests/learners/tabular has them.
-FINITE_MDPS = {"td", "q_learning", "policy_ascent", "softmax_policy_gradient"}
+FINITE_MDPS = {"td", "sarsa", "q_learning", "policy_ascent", "softmax_policy_gradient"}
 CORRECTIONS = {
     "proximal": lambda: learners.proximal(0.1),
     "kl_to_global": lambda: learners.kl_to_global(0.1),

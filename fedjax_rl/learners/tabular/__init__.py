@@ -13,6 +13,8 @@ from ._fedpg import rs_fedpg as rs_fedpg
 from ._fedpg import s_fedpg as s_fedpg
 from ._importance_averaging import ImportanceAveraging as ImportanceAveraging
 from ._importance_averaging import importance_averaging as importance_averaging
+from ._pf_lsa import PFLSA as PFLSA
+from ._pf_lsa import pf_lsa as pf_lsa
 from ._policy_ascent import PolicyAscent as PolicyAscent
 from ._policy_ascent import policy_ascent as policy_ascent
 from ._policy_ascent import projected_sgd as projected_sgd
@@ -22,6 +24,8 @@ from ._projection import Projection as Projection
 from ._projection import projection as projection
 from ._q_learning import QLearning as QLearning
 from ._q_learning import q_learning as q_learning
+from ._sarsa import Sarsa as Sarsa
+from ._sarsa import sarsa as sarsa
 from ._softmax_policies import bits_probabilities as bits_probabilities
 from ._softmax_policies import softmax_probabilities as softmax_probabilities
 from ._softmax_policy_gradient import ExactPolicyGradient as ExactPolicyGradient

@@ -14,17 +14,39 @@ def policy_chain(physics: TabularParams, policy: jax.Array) -> jax.Array:
 
 
 def stationary_law(chain: jax.Array) -> jax.Array:
-    """The only mu f[S] with mu P = mu, by (I - P^T + 1 1^T) mu = 1; NaN where the chain has several.
+    """The only mu f[S] with mu P = mu; NaN where the chain has several.
 
-    Nothing can be raised inside a trace. NaN makes every message of the agent non-finite, which is reported.
+    States are eliminated one after the other without a subtraction, so that small probabilities are as accurate as
+    large ones, in single precision too. Nothing can be raised inside a trace; NaN makes every message of the agent
+    non-finite, which is reported.
+
+    Reference: Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions for Markov chains",
+        1985.
     """
     size = len(chain)
-    balance = jnp.eye(size, dtype=chain.dtype) - chain.T + jnp.ones_like(chain)
-    factors = jax.scipy.linalg.lu_factor(balance)
-    law = jnp.maximum(jax.scipy.linalg.lu_solve(factors, jnp.ones(size, chain.dtype)), 0)  # transient: 0 +- rounding
-    pivots = jnp.abs(jnp.diagonal(factors[0]))
-    unique = jnp.min(pivots) > size * jnp.finfo(chain.dtype).eps * jnp.max(pivots)
-    return jnp.where(unique, law / jnp.sum(law), jnp.nan)
+    order = jnp.arange(size)
+    reaches = (chain > 0) | (order[:, None] == order[None])
+    for _ in range((size - 1).bit_length()):
+        reaches = (reaches.astype(chain.dtype) @ reaches.astype(chain.dtype)) > 0
+    everybody = jnp.all(reaches, 0)  # a state that all others reach lies in the only closed class
+    order = jnp.roll(order, -jnp.argmax(everybody))  # it goes first: then every other state leaves to earlier ones
+    lower = jnp.arange(size)
+
+    def eliminate(back: jax.Array, chain: jax.Array) -> jax.Array:
+        n = size - 1 - back
+        before = lower < n
+        leaves = jnp.sum(jnp.where(before, chain[n], 0))
+        into = jnp.where(before, chain[:, n] / leaves, 0)
+        through = into[:, None] * jnp.where(before, chain[n], 0)[None]
+        return (chain + through).at[:, n].set(jnp.where(before, into, chain[:, n]))
+
+    def add(n: jax.Array, law: jax.Array) -> jax.Array:
+        return law.at[n].set(jnp.sum(jnp.where(lower < n, law * reduced[:, n], 0)))
+
+    reduced = jax.lax.fori_loop(0, size - 1, eliminate, chain[order][:, order])
+    law = jax.lax.fori_loop(1, size, add, (lower == 0).astype(chain.dtype))
+    law = jnp.zeros_like(law).at[order].set(law / jnp.sum(law))
+    return jnp.where(jnp.any(everybody), law, jnp.nan)
 
 
 def td_system(
@@ -40,6 +62,22 @@ def td_system(
     chain = policy_chain(physics, policy)
     identity = jnp.eye(len(chain), dtype=chain.dtype)
     weighted = (law[:, None] * features).astype(chain.dtype)
-    eligibility = jnp.linalg.solve((identity - discount * trace * chain).T, weighted)  # Z f[S, d]
+    eligibility = _solve_dominant((identity - discount * trace * chain).T, weighted)  # Z f[S, d]
     expected_reward = jnp.sum(policy * jnp.asarray(physics.reward), -1)
     return eligibility.T @ (features - discount * chain @ features), eligibility.T @ expected_reward
+
+
+def _solve_dominant(matrix: jax.Array, right: jax.Array) -> jax.Array:
+    """X f[n, d] with A X = B for a matrix whose diagonal outweighs the rest of its column: no pivots are needed.
+
+    By elimination in plain array operations: LAPACK's batches of small systems, called by several CPU devices at once,
+    can wait for each other for ever.
+    """
+    rows = jnp.arange(len(matrix))
+
+    def eliminate(n: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        matrix, right = pair
+        factor = jnp.where(rows == n, 1 - 1 / matrix[n, n], matrix[:, n] / matrix[n, n])
+        return matrix - factor[:, None] * matrix[n][None], right - factor[:, None] * right[n][None]
+
+    return jax.lax.fori_loop(0, len(matrix), eliminate, (matrix, right))[1]

@@ -6,29 +6,31 @@ import jax
 import jax.numpy as jnp
 
 from ...core import Sum, check, check_choice, check_count, check_range, component, is_concrete, static
-from ...envs import TabularParams, inverse_cdf
-from ...envs.tabular import Transitions, iid_transitions, markov_transitions
+from ...envs import TabularParams, inverse_cdf, markov_transitions
 from .._objective import Collected, Objective
+from ._alias import alias_table, draw
 from ._checks import check_features, check_law, check_policy, check_tabular, check_vector
 from ._linear import policy_chain, stationary_law, td_system
 
 
 PyTree = Any
 SAMPLINGS = ("iid", "markov", "generative", "exact")
+_MOST_TRANSITIONS = 2**20  # of a table; each then has 4096 of the 2^32 words on average
 
 
 class Rows(NamedTuple):
-    """What TD learns from: a row moves theta by left (reward + right^T theta)."""
+    """Transitions, which move theta by z (r + gamma phi(s')^T theta - phi(s)^T theta)."""
 
-    left: jax.Array  # f[T, d] phi(s), or the eligibility trace
-    right: jax.Array  # f[T, d] gamma phi(s') - phi(s)
+    state: jax.Array  # i32[T]
+    next_state: jax.Array  # i32[T]
     reward: jax.Array  # f[T]
+    trace: PyTree = ()  # f[T, d] z where there is an eligibility trace; else it is phi(s)
 
 
 class TDState(NamedTuple):
     """What an agent keeps; () where its way of sampling does not need it."""
 
-    law: PyTree = ()  # f[S] that states are drawn from
+    table: PyTree = ()  # u32[m] of which transitions (s, a, s') are drawn
     system: PyTree = ()  # (A f[d, d], b f[d])
     position: PyTree = ()  # i32[] where the chain is
     trace: PyTree = ()  # f[d] eligibility before the next step
@@ -56,7 +58,14 @@ class TD(Objective):
         return True
 
     def check(self, env: Any, physics: PyTree) -> None:
-        check_tabular(env, physics, "td", *jnp.shape(self.target_policy))
+        num_states, num_actions = jnp.shape(self.target_policy)
+        check_tabular(env, physics, "td", num_states, num_actions)
+        num_transitions = num_states * num_actions * num_states
+        if self.sampling in ("iid", "generative") and num_transitions > _MOST_TRANSITIONS:
+            raise ValueError(
+                f"sampling must be 'markov' or 'exact' with S A S = {num_transitions} transitions, got "
+                f"{self.sampling!r}, whose table may have {_MOST_TRANSITIONS}"
+            )
 
     def init(self, key: jax.Array, env: Any) -> jax.Array:
         return self._floating(self.initial)
@@ -75,7 +84,8 @@ class TD(Objective):
         if self.sampling == "exact":
             features = self._floating(self.features)
             return TDState(system=td_system(features, physics, policy, law, self.discount, self.trace))
-        return TDState(law=law)
+        joint = law[:, None, None] * policy[:, :, None] * jnp.asarray(physics.kernel)
+        return TDState(table=alias_table(jnp.ravel(joint)))
 
     def collect(
         self, key: jax.Array, env: Any, physics: TabularParams, params: jax.Array, state: TDState
@@ -84,17 +94,19 @@ class TD(Objective):
         if self.sampling == "exact":
             batch = jnp.zeros((self.num_samples,), params.dtype)  # rows without content: the loss knows the system
             return Collected(batch, state, steps, {"env_steps": Sum(jnp.int32(0))})
-        policy = self._floating(self.target_policy)
         if self.sampling == "markov":
+            policy = self._floating(self.target_policy)
             position, seen = markov_transitions(key, physics, policy, state.position, self.num_samples)
-            trace, left = self._eligibility(state.trace, seen)
-            state = state._replace(position=position, trace=trace)
+            last, trace = self._eligibility(state.trace, seen.state)
+            state = state._replace(position=position, trace=last)
+            rows = Rows(seen.state, seen.next_state, self._floating(seen.reward), trace)
         else:
-            seen = iid_transitions(key, physics, policy, state.law, self.num_samples)
-            left = self._floating(self.features)[seen.state]
-        features = self._floating(self.features)
-        right = self._floating(self.discount) * features[seen.next_state] - features[seen.state]
-        rows = Rows(left, right, seen.reward.astype(features.dtype))
+            num_states, num_actions = jnp.shape(self.target_policy)
+            # One word a transition: of a random number, half of the cost is the random bits.
+            outcome = draw(jax.random.bits(key, (self.num_samples,), jnp.uint32), state.table)
+            pair = outcome // num_states
+            reward = self._floating(physics.reward).reshape(-1)[pair]
+            rows = Rows(pair // num_actions, outcome % num_states, reward)
         return Collected(rows, state, steps, {"env_steps": Sum(jnp.int32(self.num_samples))})
 
     def loss(
@@ -105,9 +117,12 @@ class TD(Objective):
             matrix, vector = state.system
             direction = vector.astype(theta.dtype) - jnp.sum(matrix.astype(theta.dtype) * theta[None], -1)
         else:
-            # Sums of products, not `@`: of many small agents those are one loop, and products one call each.
-            error = batch.reward + jnp.sum(batch.right * theta[None], -1)
-            direction = jnp.mean(batch.left * error[:, None], 0)
+            # Sums of products, not `@`: of many small agents those are one loop, and products one call each. For the
+            # same reason features are looked up here: eight numbers a row would be written and read again.
+            features, discount = self._floating(self.features), self._floating(self.discount)
+            here = features[batch.state]
+            error = batch.reward + jnp.sum((discount * features[batch.next_state] - here) * theta[None], -1)
+            direction = jnp.mean((batch.trace if self.sampling == "markov" else here) * error[:, None], 0)
         return -jnp.sum(direction * params), {}
 
     # ------------------------------------------------------------ parts
@@ -116,7 +131,7 @@ class TD(Objective):
         """An array of the dtype of the parameters."""
         return jnp.asarray(x, jnp.result_type(float, self.features, self.initial))
 
-    def _eligibility(self, trace: jax.Array, seen: Transitions) -> tuple[jax.Array, jax.Array]:
+    def _eligibility(self, trace: jax.Array, states: jax.Array) -> tuple[jax.Array, jax.Array]:
         """z_t = gamma lambda z_{t-1} + phi(s_t): the last one f[d], and all of them f[T, d]."""
         decay = self._floating(self.discount * self.trace)
 
@@ -124,7 +139,7 @@ class TD(Objective):
             trace = decay * trace + here
             return trace, trace
 
-        return jax.lax.scan(step, trace, self._floating(self.features)[seen.state])
+        return jax.lax.scan(step, trace, self._floating(self.features)[states])
 
 
 def td(
