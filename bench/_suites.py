@@ -10,7 +10,7 @@ from fedjax_rl.policies import mlp_policy
 from ._setting import Setting
 
 
-LSA_CHUNK = 250
+LSA_CHUNK = 500
 ROUND = Setting("round", num_agents=1000, num_envs=8, num_steps=200)
 
 

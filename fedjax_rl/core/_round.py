@@ -98,16 +98,25 @@ class Round:
             *cohort.take((state.physics, state.places.own)),
             before,
         )
-        spec = jax.eval_shape(_one_agent, (self, k_agent, state.places.public), *tree.take(xs, 0))[1]
+        common = (self, k_agent, state.places.public)
+        spec, changes = _trace(common, tree.take(xs, 0))
         num_places = self.topology.num_places or 1
         fold = None
         if self.streams:
             first = Total(tree.zeros_like(spec[0].payload), jnp.float32(0), jnp.int32(0))
             fold = Fold(tree.replicate(first, num_places), _add_to_places)
-        kept, sent = agent_map(
-            _one_agent, (self, k_agent, state.places.public), xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
+
+        def one_agent(common: PyTree, *x: PyTree) -> tuple[PyTree, PyTree]:
+            (after, metrics), sent = _one_agent(common, *x)
+            return (
+                [leaf for leaf, changed in zip(jax.tree.leaves(after), changes, strict=True) if changed],
+                metrics,
+            ), sent
+
+        (changed, metrics), sent = agent_map(
+            one_agent, common, xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
         )
-        (local, memory), metrics = kept
+        local, memory = _replace_leaves(before, changed, changes)
         wire = state.wire
         if self.streams:
             mail = Mail(None, sent, cohort.ids())
@@ -290,6 +299,24 @@ def _one_agent(
         "agent_updates": reports.Sum(active.astype(jnp.int32)),
     }
     return (after, metrics), (envelope, round_.topology.address(places, agent))
+
+
+def _trace(common: PyTree, x: PyTree) -> tuple[PyTree, list[bool]]:
+    """What one agent sends, as `ShapeDtypeStruct`s, and which leaves of what it keeps may change at all.
+
+    Data that an agent only reads (tables, cumulative laws) need not be written back, agent by agent, in every round.
+    """
+    jaxpr, (_, sent) = jax.make_jaxpr(_one_agent, return_shape=True)(common, *x)
+    kept = len(jax.tree.leaves(x[-1]))
+    given, returned = jaxpr.jaxpr.invars[-kept:], jaxpr.jaxpr.outvars[:kept]
+    return sent, [before is not after for before, after in zip(given, returned, strict=True)] if kept else []
+
+
+def _replace_leaves(old: PyTree, new: list, changes: list[bool]) -> PyTree:
+    """The old tree with the leaves that changed."""
+    leaves, structure = jax.tree.flatten(old)
+    rest = iter(new)
+    return jax.tree.unflatten(structure, [next(rest) if c else x for x, c in zip(leaves, changes, strict=True)])
 
 
 def _refused(places: Places) -> jax.Array:

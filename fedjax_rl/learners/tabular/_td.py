@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ...core import Sum, check, check_choice, check_count, check_range, component, is_concrete, static
 from ...envs import TabularParams, inverse_cdf, markov_transitions
 from .._objective import Collected, Objective
-from ._alias import alias_table, draw
+from ._alias import alias_table, draw, random_words
 from ._checks import check_features, check_law, check_policy, check_tabular, check_vector
 from ._linear import policy_chain, stationary_law, td_system
 
@@ -102,8 +102,7 @@ class TD(Objective):
             rows = Rows(seen.state, seen.next_state, self._floating(seen.reward), trace)
         else:
             num_states, num_actions = jnp.shape(self.target_policy)
-            # One word a transition: of a random number, half of the cost is the random bits.
-            outcome = draw(jax.random.bits(key, (self.num_samples,), jnp.uint32), state.table)
+            outcome = draw(random_words(key, self.num_samples), state.table)  # one word a transition
             pair = outcome // num_states
             reward = self._floating(physics.reward).reshape(-1)[pair]
             rows = Rows(pair // num_actions, outcome % num_states, reward)
