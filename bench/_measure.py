@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -154,9 +153,7 @@ def _main() -> None:
     fields = request["setting"]
     setting = Setting(**{**fields, "hidden_sizes": tuple(fields["hidden_sizes"])})
     jax.config.update("jax_num_cpu_devices", setting.num_devices)  # before the first use of JAX
-    # As `use_all_cores` does.
-    os.environ.setdefault("NPROC", "1")
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # as `use_all_cores` does
     print(measure(setting, Effort(**request["effort"])).to_json())
 
 

@@ -13,7 +13,6 @@ import pytest
 
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-os.environ.setdefault("NPROC", "1")  # see use_all_cores
 # Both before the first computation: devices are counted once per process.
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # see use_all_cores

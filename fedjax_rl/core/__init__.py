@@ -1,5 +1,6 @@
 """The six roles of a federated round, and what composes and runs them."""
 
+from . import linalg as linalg
 from . import tree as tree
 from ._agent_map import Fold as Fold
 from ._agent_map import agent_map as agent_map

@@ -15,6 +15,7 @@ from ..core import (
     check_range,
     component,
     few_agents_at_a_time,
+    linalg,
     seal,
     static,
     tree,
@@ -140,7 +141,7 @@ class FedNPG(_FederatedNPG):
     def merge(self, key: jax.Array, env: Any, shared: NPGShared, message: PyTree, received: Received) -> NPGShared:
         actor, critic = self._halves(message["gradient"])
         flat, unravel = ravel_pytree(actor)
-        solution = jnp.linalg.solve(message["fisher"], flat)
+        solution = linalg.solve(message["fisher"], flat)
         direction = join(unravel(solution), tree.zeros_like(critic))
         params = self._moved(shared.params, direction, jnp.vdot(solution, flat))
         return shared._replace(params=_critic_step(self, params, message["gradient"]))

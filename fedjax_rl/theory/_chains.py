@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fedjax_rl.core import check_range, is_concrete
+from fedjax_rl.core import check_range, is_concrete, linalg
 
 from ._lifted import lifted
 
@@ -104,7 +104,10 @@ def spectral_gap(chain: jax.Array) -> jax.Array:
 
     Reference: Levin and Peres, "Markov chains and mixing times", 2nd edition, 2017, section 12.2.
     """
-    return 1 - jnp.sort(jnp.abs(jnp.linalg.eigvals(chain)))[..., -2]
+    return 1 - jnp.sort(jnp.abs(_eigenvalues(chain)))[..., -2]
+
+
+_eigenvalues = jnp.vectorize(linalg.eigenvalues, signature="(s,s)->(s)")
 
 
 def consensus_gap(matrix: jax.Array) -> jax.Array:
@@ -138,7 +141,7 @@ def consensus_gap(matrix: jax.Array) -> jax.Array:
 @lifted("(n,n)->()")
 def _consensus_gap(matrix: jax.Array) -> jax.Array:
     size = len(matrix)
-    return 1 - jnp.linalg.norm(matrix - jnp.full((size, size), 1 / size, matrix.dtype), ord=2)
+    return 1 - linalg.singular_values(matrix - jnp.full((size, size), 1 / size, matrix.dtype))[0]
 
 
 @lifted("(s,s)->(s)")
@@ -147,9 +150,9 @@ def _stationary(chain: jax.Array) -> jax.Array:
     size = len(chain)
     ones = jnp.ones(size, chain.dtype)
     balance = jnp.eye(size, dtype=chain.dtype) - chain.T
-    law = jnp.linalg.solve(balance + jnp.ones_like(chain), ones)
+    law = linalg.solve(balance + jnp.ones_like(chain), ones)
     # I - P^T has rank S - 1 exactly if there is one closed class.
-    singular = jnp.linalg.svd(balance, compute_uv=False)
+    singular = linalg.singular_values(balance)
     unique = singular[-2] > size * jnp.finfo(chain.dtype).eps if size > 1 else True
     law = jnp.maximum(law, 0)  # transient states come out as zero up to rounding
     return jnp.where(unique, law / jnp.sum(law), jnp.nan)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import entr
 
+from fedjax_rl.core import linalg
+
 from ._lifted import lifted
 
 
@@ -98,7 +100,7 @@ def discounted_occupancy(kernel: jax.Array, policy: jax.Array, initial: jax.Arra
 
     Reference: Puterman, "Markov decision processes", 1994, section 6.9.
     """
-    return (1 - discount) * jnp.linalg.solve(_resolvent(kernel, policy, discount).T, initial)
+    return (1 - discount) * linalg.solve(_resolvent(kernel, policy, discount).T, initial)
 
 
 @lifted("(s,a,s),(s,a),(s,a),(s),(),()->()")
@@ -135,4 +137,4 @@ def _resolvent(kernel: jax.Array, policy: jax.Array, discount: Any) -> jax.Array
 
 def _values(kernel: jax.Array, reward: jax.Array, policy: jax.Array, discount: Any, entropy_weight: Any) -> jax.Array:
     gain = jnp.sum(policy * reward + entropy_weight * entr(policy), -1)
-    return jnp.linalg.solve(_resolvent(kernel, policy, discount), gain)
+    return linalg.solve(_resolvent(kernel, policy, discount), gain)

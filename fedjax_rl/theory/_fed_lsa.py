@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.core import check_count
+from fedjax_rl.core import check_count, linalg
 
 from ._lifted import lifted
 
@@ -51,7 +51,7 @@ def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_lo
         if digit == "1":
             power, partial = power @ contraction, partial + power
     drift = jnp.mean(jnp.einsum("nde,ne->nd", partial, _residual(matrix, vector)), 0)
-    return jnp.linalg.solve(jnp.mean(matrix @ partial, 0), drift)
+    return linalg.solve(jnp.mean(matrix @ partial, 0), drift)
 
 
 @lifted("(n,d,d),(n,d),()->(d)", precise=True)
@@ -74,7 +74,7 @@ def fed_lsa_bias_expansion(matrix: jax.Array, vector: jax.Array, step_size: Any,
     """
     check_count("num_local_steps", num_local_steps)
     drift = jnp.mean(jnp.einsum("nde,ne->nd", matrix, _residual(matrix, vector)), 0)
-    return -step_size * (num_local_steps - 1) / 2 * jnp.linalg.solve(jnp.mean(matrix, 0), drift)
+    return -step_size * (num_local_steps - 1) / 2 * linalg.solve(jnp.mean(matrix, 0), drift)
 
 
 @lifted("(n,d,d),(n,d)->(n,d)", precise=True)
@@ -122,6 +122,6 @@ def fed_lsa_mean_squared_error(
 
 def _residual(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """b_c - A_c theta* of each agent, with theta* = Abar^-1 bbar."""
-    optimum = jnp.linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
+    optimum = linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
     residual = vector - jnp.einsum("nde,e->nd", matrix, optimum)
     return residual - jnp.mean(residual, 0, keepdims=True)  # its mean is zero but for rounding

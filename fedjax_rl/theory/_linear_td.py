@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.core import linalg
+
 from ._chains import stationary_distribution
 from ._evaluation import policy_chain
 from ._federation import averaged_mdp
@@ -74,7 +76,7 @@ def fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     Raises:
         ValueError: not in float64.
     """
-    return jnp.linalg.solve(matrix, vector)
+    return linalg.solve(matrix, vector)
 
 
 @lifted("(n,d,d),(n,d)->(d)", precise=True)
@@ -94,7 +96,7 @@ def federated_fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
         learning", 2024.
     """
-    return jnp.linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
+    return linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
 
 
 def td_fixed_points(
@@ -141,7 +143,7 @@ def system_heterogeneity(matrix: jax.Array) -> jax.Array:
     Reference: Labbi, Mangold, Moulines, "Best of both worlds in federated linear stochastic approximation", 2026,
         section 4.
     """
-    return jnp.max(jnp.linalg.norm(matrix - jnp.mean(matrix, 0, keepdims=True), ord=2, axis=(-2, -1)))
+    return jnp.max(jax.vmap(linalg.singular_values)(matrix - jnp.mean(matrix, 0, keepdims=True)))
 
 
 @lifted("(n,d)->()")
@@ -183,6 +185,6 @@ def _td_system(
     identity = jnp.eye(len(chain), dtype=chain.dtype)
     weighted = law[:, None] * features
     # Z^T = Phi^T D (I - gamma lambda P)^-1: the trace's expectation given the state it meets.
-    trace = jnp.linalg.solve((identity - discount * trace_decay * chain).T, weighted)
+    trace = linalg.solve((identity - discount * trace_decay * chain).T, weighted)
     matrix = trace.T @ (features - discount * chain @ features)
     return matrix, trace.T @ jnp.sum(policy * reward, -1)

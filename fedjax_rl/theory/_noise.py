@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fedjax_rl.core import linalg
+
 from ._lifted import lifted
 
 
@@ -67,7 +69,7 @@ def markov_noise_covariance(
     mean = law @ drift
     drift = drift - mean[None]
     chain = jnp.sum(share, 1)
-    fundamental = jnp.linalg.solve(jnp.eye(len(chain), dtype=chain.dtype) - chain + law[None, :], drift)
+    fundamental = linalg.solve(jnp.eye(len(chain), dtype=chain.dtype) - chain + law[None, :], drift)
     # sum_{k > 0} E[(eps_0 - mean) (eps_k - mean)^T]: after s' = s_1 the expectations are those of the chain.
     onward = jnp.einsum("sat,td->sd", share * error, fundamental)
     later = features.T @ (law[:, None] * onward)
@@ -175,7 +177,7 @@ def exact_stationary_covariance(
 
 def _solve(operator: jax.Array, right: jax.Array) -> jax.Array:
     """The symmetric X with operator vec(X) = vec(right), rows one after the other."""
-    found = jnp.linalg.solve(operator, right.ravel()).reshape(right.shape)
+    found = linalg.solve(operator, right.ravel()).reshape(right.shape)
     return (found + found.T) / 2
 
 

@@ -5,9 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.scipy.linalg import lu_factor, lu_solve
 
-from fedjax_rl.core import check_count, check_range
+from fedjax_rl.core import check_count, check_range, linalg
 
 from ._control import policy_iteration
 from ._evaluation import _resolvent
@@ -165,9 +164,9 @@ def _climb(
         policy: jax.Array, kernel: jax.Array, reward: jax.Array, initial: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """J_c, dJ_c/dpi and how often states are visited, from one factorisation."""
-        factors = lu_factor(_resolvent(kernel, policy, discount))
-        values = lu_solve(factors, jnp.sum(policy * reward, -1))
-        visits = lu_solve(factors, initial, trans=1)
+        resolvent = _resolvent(kernel, policy, discount)
+        values = linalg.solve(resolvent, jnp.sum(policy * reward, -1))
+        visits = linalg.solve(resolvent.T, initial)
         worth = reward + discount * jnp.einsum("sat,t->sa", kernel, values)
         return initial @ values, visits[:, None] * worth, visits
 

@@ -314,13 +314,8 @@ def use_all_cores() -> None:
 
     Programs are then run one after another: two that XLA started together wait for each other for ever where the cores
     are busy and devices exchange something (jaxlib 0.10, reproduced by slices of sharded arrays under load).
-
-    And a device gets one thread (the variable NPROC, unless it is set): the devices are the parallel part. A batched
-    solve or decomposition of 64 matrices or more waits on a thread of XLA's pool for others of the pool, so on two
-    threads two of them wait for each other for ever (jaxlib 0.10.2, reproduced within a second).
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    os.environ.setdefault("NPROC", "1")
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if getattr(jax.config, "jax_num_cpu_devices", -1) > 0:  # somebody has decided

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ...core import Sum, check_choice, check_range, component, static
+from ...core import Sum, check_choice, check_range, component, linalg, static
 from .._objective import Collected, Objective
 from ._worlds import check_finite_mdp, check_table, table_of
 
@@ -58,13 +58,13 @@ class PolicyAscent(Objective):
         kernel, reward, initial = (x[0] for x in batch)
         policy = self.probabilities(jax.lax.stop_gradient(params))
         resolvent = jnp.eye(len(policy), dtype=policy.dtype) - self.discount * jnp.einsum("sat,sa->st", kernel, policy)
-        values = jnp.linalg.solve(resolvent, jnp.sum(policy * reward, -1))
+        values = linalg.solve(resolvent, jnp.sum(policy * reward, -1))
         worth = reward + self.discount * jnp.einsum("sat,t->sa", kernel, values)
         if self.parametrization == "softmax":
             direction = (worth - values[:, None]) / (1 - self.discount)
         else:
             # (1 - gamma) sum_t gamma^t P(s_t = s), divided by 1 - gamma again
-            direction = jnp.linalg.solve(resolvent.T, initial)[:, None] * worth
+            direction = linalg.solve(resolvent.T, initial)[:, None] * worth
         return -jnp.sum(jax.lax.stop_gradient(direction) * params), {"value": initial @ values}
 
 

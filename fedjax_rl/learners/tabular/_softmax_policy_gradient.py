@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core import Sum, check_choice, check_count, check_range, component, static, tree
+from ...core import Sum, check_choice, check_count, check_range, component, linalg, static, tree
 from ...envs.tabular import TabularParams, Transitions, episodes
 from ...policies import Categorical
 from .._objective import Collected, Objective
@@ -91,7 +91,7 @@ class ExactPolicyGradient(_SoftmaxObjective):
         penalty = self.table.penalty(params, self.discount)
         gain = jnp.sum(policy * (world.reward - self.regularization * penalty), -1)
         chain = jnp.einsum("sat,sa->st", world.kernel, policy)
-        values = jnp.linalg.solve(jnp.eye(chain.shape[0], dtype=chain.dtype) - self.discount * chain, gain)
+        values = linalg.solve(jnp.eye(chain.shape[0], dtype=chain.dtype) - self.discount * chain, gain)
         objective = jnp.vdot(world.initial, values)
         return -objective, {"objective": objective}
 

@@ -5,7 +5,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...core import Envelope, Learner, Mean, Metrics, Received, check_range, component, is_concrete, seal, tree
+from ...core import (
+    Envelope,
+    Learner,
+    Mean,
+    Metrics,
+    Received,
+    check_range,
+    component,
+    is_concrete,
+    linalg,
+    seal,
+    tree,
+)
 from ._checks import check_finite_mdp
 
 
@@ -86,7 +98,7 @@ class TrackingNPG(Learner):
         policy = jnp.exp(log_policy)
         gain = jnp.sum(policy * (reward - self.entropy_weight * log_policy), -1)
         chain = jnp.einsum("sat,sa->st", kernel, policy)
-        values = jnp.linalg.solve(jnp.eye(chain.shape[0], dtype=chain.dtype) - self.discount * chain, gain)
+        values = linalg.solve(jnp.eye(chain.shape[0], dtype=chain.dtype) - self.discount * chain, gain)
         return reward + self.discount * jnp.einsum("sat,t->sa", kernel, values), physics.initial @ values
 
 
