@@ -41,6 +41,11 @@ def make_mesh(num_devices: int | None = None) -> Mesh | None:
 
 def init_seeds(round_: Round, keys: jax.Array, *, mesh: Mesh | None = None) -> RoundState:
     """The first states of several independent runs, leaves [K, ...], one per key."""
+    return _first_states(round_, keys, mesh)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")  # once for all rounds that differ in numbers only
+def _first_states(round_: Round, keys: jax.Array, mesh: Mesh | None) -> RoundState:
     states, _ = agent_map(lambda r, key: (r.init(key), None), round_, (keys,), chunk_size=1, mesh=mesh)
     return place(states, mesh)
 
