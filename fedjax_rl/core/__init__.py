@@ -9,6 +9,7 @@ from ._component import check as check
 from ._component import check_choice as check_choice
 from ._component import check_count as check_count
 from ._component import check_flag as check_flag
+from ._component import check_key as check_key
 from ._component import check_range as check_range
 from ._component import component as component
 from ._component import is_concrete as is_concrete

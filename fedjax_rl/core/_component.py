@@ -7,6 +7,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.core
+import jax.dtypes
+import jax.numpy as jnp
 
 
 T = TypeVar("T")
@@ -102,6 +104,12 @@ def check_range(
         return (v > low if open_low else v >= low) and (v < high if open_high else v <= high)
 
     check(name, value, inside, f"must lie in {left}{low:g}, {high:g}{right}", remedy)
+
+
+def check_key(value: Any) -> None:
+    """Raises unless the value is a typed random key, or several."""
+    if not (hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)):
+        raise ValueError(f"key must be a typed random key, got {value!r}; write jax.random.key(0)")
 
 
 def check_flag(name: str, value: Any) -> None:

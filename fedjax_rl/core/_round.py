@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from . import _metrics as reports
 from . import tree
 from ._agent_map import Fold, agent_map, place
-from ._component import component, static
+from ._component import check_key, component, static
 from ._roles import (
     Aggregator,
     Cohort,
@@ -88,8 +88,7 @@ class Round:
 
     def init(self, key: jax.Array) -> RoundState:
         """The state before the first round; `key` is a typed key, `jax.random.key(seed)`."""
-        if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-            raise ValueError(f"key must be a typed random key, got {key!r}; write jax.random.key(0)")
+        check_key(key)
         return _first_state(self, key)
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:

@@ -15,6 +15,14 @@ from ._lifted import lifted
 _NUM_DOUBLINGS = 40  # chains are followed for up to 2^40 steps
 
 
+@lifted(
+    "(s,s)->(s)",
+    exists=(
+        "chain",
+        "must have a single stationary law, got several closed classes of states; use limiting_distribution, whose law "
+        "depends on the start",
+    ),
+)
 def stationary_distribution(chain: jax.Array) -> jax.Array:
     """The only law mu with mu P = mu: the solution of (I - P^T + 1 1^T) mu = 1.
 
@@ -33,14 +41,15 @@ def stationary_distribution(chain: jax.Array) -> jax.Array:
     Reference: Levin and Peres, "Markov chains and mixing times", 2nd edition, 2017, corollary 1.17; the linear system
         is that of Paige, Styan and Wachter, "Computation of the stationary distribution of a Markov chain", 1975.
     """
-    law = _stationary(chain)
-    if is_concrete(law) and bool(jnp.any(jnp.isnan(law))):
-        index = tuple(int(i) for i in np.argwhere(np.isnan(np.asarray(law)).any(-1))[0])
-        raise ValueError(
-            f"chain{list(index)} must have a single stationary law, got several closed classes of states; "
-            "use limiting_distribution, whose law depends on the start"
-        )
-    return law
+    size = len(chain)
+    ones = jnp.ones(size, chain.dtype)
+    balance = jnp.eye(size, dtype=chain.dtype) - chain.T
+    law = linalg.solve(balance + jnp.ones_like(chain), ones)
+    # I - P^T has rank S - 1 exactly if there is one closed class.
+    singular = linalg.singular_values(balance)
+    unique = singular[-2] > size * jnp.finfo(chain.dtype).eps if size > 1 else True
+    law = jnp.maximum(law, 0)  # transient states come out as zero up to rounding
+    return jnp.where(unique, law / jnp.sum(law), jnp.nan)
 
 
 @lifted("(s,s),(s)->(s)")
@@ -144,20 +153,6 @@ def consensus_gap(matrix: jax.Array) -> jax.Array:
 def _consensus_gap(matrix: jax.Array) -> jax.Array:
     size = len(matrix)
     return 1 - linalg.singular_values(matrix - jnp.full((size, size), 1 / size, matrix.dtype))[0]
-
-
-@lifted("(s,s)->(s)")
-def _stationary(chain: jax.Array) -> jax.Array:
-    """NaN where the law is not unique."""
-    size = len(chain)
-    ones = jnp.ones(size, chain.dtype)
-    balance = jnp.eye(size, dtype=chain.dtype) - chain.T
-    law = linalg.solve(balance + jnp.ones_like(chain), ones)
-    # I - P^T has rank S - 1 exactly if there is one closed class.
-    singular = linalg.singular_values(balance)
-    unique = singular[-2] > size * jnp.finfo(chain.dtype).eps if size > 1 else True
-    law = jnp.maximum(law, 0)  # transient states come out as zero up to rounding
-    return jnp.where(unique, law / jnp.sum(law), jnp.nan)
 
 
 @lifted("(s,s),(s)->()", precise=True)

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_rl.core import check_range
 
@@ -52,6 +53,10 @@ def average_without_lojasiewicz(
     Reference: Labbi et al., "On global convergence rates for federated softmax policy gradient under heterogeneous
         environments", 2026 (the example of the average objective without the inequality).
     """
+    if np.ndim(success) != 2 or np.shape(success)[1] != 2:
+        raise ValueError(
+            f"success must be pairs, one for each agent, got {success!r}; such as ((0.0, 1.0), (0.99, 0.01))"
+        )
     for index, pair in enumerate(success):
         for place, chance in enumerate(pair):
             check_range(f"success[{index}][{place}]", chance, low=0.0, high=1.0)

@@ -5,9 +5,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fedjax_rl.core import check_count, linalg
+from fedjax_rl.core import check_count
 
 from ._lifted import lifted
+from ._limits import contracts, solution
+
+
+_SINGULAR = ("matrix", "must have a regular mean over the agents, got a singular one; drop features that others span")
 
 
 class MeanSquaredError(NamedTuple):
@@ -18,7 +22,15 @@ class MeanSquaredError(NamedTuple):
     total: jax.Array  # f[...]
 
 
-@lifted("(n,d,d),(n,d),()->(d)", precise=True)
+@lifted(
+    "(n,d,d),(n,d),()->(d)",
+    precise=True,
+    exists=(
+        "step_size",
+        "must be so small that mean_c (I - step_size A_c)^num_local_steps contracts, or FedLSA has no limit; "
+        "lower it, and drop features that others span",
+    ),
+)
 def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_local_steps: int) -> jax.Array:
     """theta_inf - theta* of FedLSA: how far local steps move the limit of its mean iterate.
 
@@ -37,7 +49,8 @@ def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_lo
         `f[..., d]`.
 
     Raises:
-        ValueError: not in float64, or the step size or H is out of range.
+        ValueError: not in float64, the step size or H is out of range, or there is no limit; within a trace the result
+            is NaN then.
 
     Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
         learning", 2024 (the bias of FedLSA).
@@ -51,10 +64,11 @@ def fed_lsa_bias(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_lo
         if digit == "1":
             power, partial = power @ contraction, partial + power
     drift = jnp.mean(jnp.einsum("nde,ne->nd", partial, _residual(matrix, vector)), 0)
-    return linalg.solve(jnp.mean(matrix @ partial, 0), drift)
+    bias = solution(jnp.mean(matrix @ partial, 0), drift)
+    return jnp.where(contracts(jnp.mean(power, 0)), bias, jnp.nan)
 
 
-@lifted("(n,d,d),(n,d),()->(d)", precise=True)
+@lifted("(n,d,d),(n,d),()->(d)", precise=True, exists=_SINGULAR)
 def fed_lsa_bias_expansion(matrix: jax.Array, vector: jax.Array, step_size: Any, *, num_local_steps: int) -> jax.Array:
     """The bias of FedLSA to first order in eta H.
 
@@ -70,14 +84,14 @@ def fed_lsa_bias_expansion(matrix: jax.Array, vector: jax.Array, step_size: Any,
         `f[..., d]`.
 
     Raises:
-        ValueError: not in float64, or the step size or H is out of range.
+        ValueError: not in float64, the step size or H is out of range, or the mean of A_c is singular.
     """
     check_count("num_local_steps", num_local_steps)
     drift = jnp.mean(jnp.einsum("nde,ne->nd", matrix, _residual(matrix, vector)), 0)
-    return -step_size * (num_local_steps - 1) / 2 * linalg.solve(jnp.mean(matrix, 0), drift)
+    return -step_size * (num_local_steps - 1) / 2 * solution(jnp.mean(matrix, 0), drift)
 
 
-@lifted("(n,d,d),(n,d)->(n,d)", precise=True)
+@lifted("(n,d,d),(n,d)->(n,d)", precise=True, exists=_SINGULAR)
 def scafflsa_control_variates(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """xi_c* = A_c theta* - b_c = A_c (theta* - theta_c*): SCAFFLSA's control variates at its fixed point; sum_c = 0.
 
@@ -89,7 +103,7 @@ def scafflsa_control_variates(matrix: jax.Array, vector: jax.Array) -> jax.Array
         `f[..., N, d]`.
 
     Raises:
-        ValueError: not in float64.
+        ValueError: not in float64, or the mean of A_c is singular.
 
     Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
         learning", 2024, with the sign for which a local step moves by -eta (A_c theta - b_c - xi_c).
@@ -113,7 +127,7 @@ def fed_lsa_mean_squared_error(
         The two parts and their sum.
 
     Raises:
-        ValueError: not in float64, or the step size or H is out of range.
+        ValueError: as `fed_lsa_bias`.
     """
     offset = fed_lsa_bias(matrix, vector, step_size, num_local_steps=num_local_steps)
     bias, variance = jnp.sum(offset**2, -1), jnp.trace(covariance, axis1=-2, axis2=-1)
@@ -122,6 +136,6 @@ def fed_lsa_mean_squared_error(
 
 def _residual(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """b_c - A_c theta* of each agent, with theta* = Abar^-1 bbar."""
-    optimum = linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
+    optimum = solution(jnp.mean(matrix, 0), jnp.mean(vector, 0))
     residual = vector - jnp.einsum("nde,e->nd", matrix, optimum)
     return residual - jnp.mean(residual, 0, keepdims=True)  # its mean is zero but for rounding

@@ -8,7 +8,7 @@ from jax import lax
 
 from fedjax_rl.core import check, check_choice
 
-from ._lifted import lifted
+from ._lifted import check_law, lifted
 
 
 class AveragedMDP(NamedTuple):
@@ -34,8 +34,9 @@ def averaged_mdp(kernel: jax.Array, reward: jax.Array, weight: jax.Array | None 
         The averaged MDP.
 
     Raises:
-        ValueError: the weights of a state are negative or sum to zero.
+        ValueError: rows of a kernel do not sum to one, or the weights of a state are negative or sum to zero.
     """
+    check_law("kernel", kernel)
     kernel = jnp.asarray(kernel)
     reward = jnp.broadcast_to(jnp.asarray(reward), kernel.shape[:-1])
     weight = jnp.ones(len(kernel), kernel.dtype) if weight is None else jnp.asarray(weight)
@@ -145,9 +146,14 @@ def simulation_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward
     Returns:
         The bound, in the units of the value.
 
+    Raises:
+        ValueError: a number is negative, or the discount lies outside [0, 1).
+
     Reference: the simulation lemma, Kearns and Singh, "Near-optimal reinforcement learning in polynomial time", 2002,
         lemma 4, in the form of total variation.
     """
+    for name, value in (("transition_gap", transition_gap), ("reward_gap", reward_gap), ("reward_range", reward_range)):
+        check(name, value, lambda v: (v >= 0).all(), "must be nonnegative")
     return reward_gap / (1 - discount) + discount * transition_gap * reward_range / (1 - discount) ** 2
 
 

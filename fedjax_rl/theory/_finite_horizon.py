@@ -57,7 +57,7 @@ def episodic_values(kernel: jax.Array, reward: jax.Array, policy: jax.Array) -> 
         values = jnp.sum(policy * (reward + jnp.einsum("sat,t->sa", kernel, after)), -1)
         return values, values
 
-    end = jnp.zeros_like(reward[0, :, 0])
+    end = jnp.zeros(reward.shape[1], reward.dtype)  # not from a row of the rewards: H may be 0
     _, values = lax.scan(back, end, (kernel, reward, policy), reverse=True)
     return jnp.concatenate([values, end[None]])
 
@@ -91,6 +91,6 @@ def _optimal(kernel: jax.Array, reward: jax.Array) -> tuple[jax.Array, jax.Array
         values = jnp.max(worth, -1)
         return values, (values, worth)
 
-    end = jnp.zeros_like(reward[0, :, 0])
+    end = jnp.zeros(reward.shape[1], reward.dtype)  # not from a row of the rewards: H may be 0
     _, (values, worth) = lax.scan(back, end, (kernel, reward), reverse=True)
     return jnp.concatenate([values, end[None]]), worth

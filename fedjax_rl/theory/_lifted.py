@@ -24,7 +24,9 @@ _FRACTIONS = {
 _POSITIVE = ("step_size",)
 
 
-def lifted(signature: str, *, precise: bool = False) -> Callable[[Function], Function]:
+def lifted(
+    signature: str, *, precise: bool = False, exists: tuple[str, str] | None = None
+) -> Callable[[Function], Function]:
     """Makes a function written for one MDP work on any leading axes, which broadcast, and checks its arguments.
 
     Positional parameters are arrays, keyword-only ones are structure (static). The signature gives the axes of one MDP
@@ -34,6 +36,8 @@ def lifted(signature: str, *, precise: bool = False) -> Callable[[Function], Fun
     Args:
         signature: axes of the arguments and of the results.
         precise: float32 is refused, because the result is a small difference or an ill-conditioned solution.
+        exists: the argument and the requirement without which there is no result. The function returns NaN then;
+            outside of a trace this raises.
     """
     cores = [tuple(filter(None, part.split(","))) for part in signature.split("->")[0][1:-1].split("),(")]
 
@@ -58,7 +62,10 @@ def lifted(signature: str, *, precise: bool = False) -> Callable[[Function], Fun
                 _check_values(name, value)
             leading = max(value.ndim - len(axes[name]) for name, value in arrays.items())
             aligned = [_with_leading_axes(value, leading + len(axes[name])) for name, value in arrays.items()]
-            return jnp.vectorize(functools.partial(function, **structure), signature=signature)(*aligned)
+            found = jnp.vectorize(functools.partial(function, **structure), signature=signature)(*aligned)
+            if exists is not None:
+                _check_existence(found, signature.split("->")[1].count(",") + 1, *exists)
+            return found
 
         return wrapper  # type: ignore[return-value]
 
@@ -145,6 +152,16 @@ def _check_shapes(arrays: Mapping[str, jax.Array], axes: Mapping[str, tuple[str,
                     f"{name} must be {wanted} with {letter.upper()} = {known} as in {other}, got shape {value.shape}; "
                     "all arguments describe the same MDPs"
                 )
+
+
+def _check_existence(found: Any, num_axes: int, name: str, requirement: str) -> None:
+    """Raises where a result of finite arguments is NaN; it has `num_axes` axes for each MDP."""
+    if not is_concrete(found):
+        return
+    missing = np.isnan(np.asarray(found))
+    if missing.any():
+        index = [int(i) for i in np.argwhere(missing)[0][: missing.ndim - num_axes]]
+        raise ValueError(f"{name}{index or ''} {requirement}")
 
 
 def _check_values(name: str, value: jax.Array) -> None:

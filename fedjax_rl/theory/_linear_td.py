@@ -11,6 +11,7 @@ from ._chains import stationary_distribution
 from ._evaluation import policy_chain
 from ._federation import averaged_mdp
 from ._lifted import lifted
+from ._limits import solution
 
 
 class LinearSystem(NamedTuple):
@@ -23,9 +24,9 @@ class LinearSystem(NamedTuple):
 class TDFixedPoints(NamedTuple):
     """Where on-policy TD ends for each agent alone, for all together, and in their averaged MDP."""
 
-    local: jax.Array  # f[N, d] theta_c* = A_c^-1 b_c
+    local: jax.Array  # f[N, d] theta_c* = A_c^-1 b_c; nan for an agent that has no single one
     federated: jax.Array  # f[d] theta* = Abar^-1 bbar
-    averaged: jax.Array  # f[d] of the averaged MDP under its own stationary law
+    averaged: jax.Array  # f[d] of the averaged MDP under its own stationary law; nan likewise
 
 
 def td_system(
@@ -62,7 +63,11 @@ def td_system(
     return LinearSystem(*_td_system(features, kernel, reward, policy, law, discount, trace_decay))
 
 
-@lifted("(d,d),(d)->(d)", precise=True)
+@lifted(
+    "(d,d),(d)->(d)",
+    precise=True,
+    exists=("matrix", "must be regular, got a singular one; drop features that others span, and states never visited"),
+)
 def fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """theta_c* = A_c^-1 b_c.
 
@@ -74,12 +79,16 @@ def fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
         `f[..., d]`.
 
     Raises:
-        ValueError: not in float64.
+        ValueError: not in float64, or A_c is singular; within a trace the result is NaN then.
     """
-    return linalg.solve(matrix, vector)
+    return solution(matrix, vector)
 
 
-@lifted("(n,d,d),(n,d)->(d)", precise=True)
+@lifted(
+    "(n,d,d),(n,d)->(d)",
+    precise=True,
+    exists=("matrix", "must have a regular mean over the agents, got a singular one; drop features that others span"),
+)
 def federated_fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     """theta* = (mean_c A_c)^-1 mean_c b_c: where the agents' mean update vanishes.
 
@@ -91,12 +100,12 @@ def federated_fixed_point(matrix: jax.Array, vector: jax.Array) -> jax.Array:
         `f[..., d]`.
 
     Raises:
-        ValueError: not in float64.
+        ValueError: not in float64, or the mean of A_c is singular; within a trace the result is NaN then.
 
     Reference: Mangold et al., "SCAFFLSA: taming heterogeneity in federated linear stochastic approximation and TD
         learning", 2024.
     """
-    return linalg.solve(jnp.mean(matrix, 0), jnp.mean(vector, 0))
+    return solution(jnp.mean(matrix, 0), jnp.mean(vector, 0))
 
 
 def td_fixed_points(
@@ -120,14 +129,14 @@ def td_fixed_points(
         The fixed points.
 
     Raises:
-        ValueError: not in float64, or an agent's chain has several closed classes.
+        ValueError: not in float64, an agent's chain has several closed classes, or features depend on each other.
     """
     laws = stationary_distribution(policy_chain(kernel, policy))
     systems = td_system(features, kernel, reward, policy, laws, discount, trace_decay)
     mean = averaged_mdp(kernel, reward)
     mean_law = stationary_distribution(policy_chain(mean.kernel, policy))
     averaged = td_system(features, mean.kernel, mean.reward, policy, mean_law, discount, trace_decay)
-    return TDFixedPoints(fixed_point(*systems), federated_fixed_point(*systems), fixed_point(*averaged))
+    return TDFixedPoints(_fixed_point(*systems), federated_fixed_point(*systems), _fixed_point(*averaged))
 
 
 @lifted("(n,d,d)->()")
@@ -174,6 +183,9 @@ def personalization_gap(local: jax.Array, shared: jax.Array) -> jax.Array:
         `f[...]`.
     """
     return jnp.mean(jnp.linalg.norm(local - shared[None], axis=-1))
+
+
+_fixed_point = lifted("(d,d),(d)->(d)", precise=True)(solution)
 
 
 @lifted("(s,d),(s,a,s),(s,a),(s,a),(s),(),()->(d,d),(d)")

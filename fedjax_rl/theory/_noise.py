@@ -90,7 +90,14 @@ def averaged_noise_covariance(covariance: jax.Array) -> jax.Array:
     return jnp.mean(covariance, 0) / len(covariance)
 
 
-@lifted("(d,d),(d,d)->(d,d)", precise=True)
+@lifted(
+    "(d,d),(d,d)->(d,d)",
+    precise=True,
+    exists=(
+        "matrix",
+        "must have no two eigenvalues that sum to zero, got such ones; the equation has no single solution",
+    ),
+)
 def solve_lyapunov(matrix: jax.Array, noise: jax.Array) -> jax.Array:
     """The X with A X + X A^T = Q, by one linear system of d^2 unknowns: meant for d up to about 50.
 
@@ -102,13 +109,22 @@ def solve_lyapunov(matrix: jax.Array, noise: jax.Array) -> jax.Array:
         `f[..., d, d]`, symmetric.
 
     Raises:
-        ValueError: not in float64.
+        ValueError: not in float64, or there is no single solution; within a trace it is NaN then.
     """
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    return _solve(jnp.kron(matrix, identity) + jnp.kron(identity, matrix), noise)
+    roots = linalg.eigenvalues(matrix)
+    sums = jnp.abs(roots[:, None] + roots[None, :])
+    regular = jnp.min(sums) > 10 * len(matrix) * jnp.finfo(matrix.dtype).eps * jnp.max(sums)
+    return jnp.where(regular, _solve(_lyapunov(matrix), noise), jnp.nan)
 
 
-@lifted("(d,d),(d,d),()->(d,d)", precise=True)
+@lifted(
+    "(d,d),(d,d),()->(d,d)",
+    precise=True,
+    exists=(
+        "matrix",
+        "must have eigenvalues with positive real parts, got others; no small step size makes it contract",
+    ),
+)
 def stationary_covariance(matrix: jax.Array, noise: jax.Array, step_size: Any) -> jax.Array:
     """Sigma with Abar Sigma + Sigma Abar^T = eta Q: the covariance of the shared iterate to first order in eta.
 
@@ -121,16 +137,20 @@ def stationary_covariance(matrix: jax.Array, noise: jax.Array, step_size: Any) -
         `f[..., d, d]`.
 
     Raises:
-        ValueError: not in float64, or the step size is not positive.
+        ValueError: not in float64, the step size is not positive, or the eigenvalues are not as said; within a trace
+            the result is NaN then.
 
     Reference: Kushner and Yin, "Stochastic approximation and recursive algorithms", 2nd edition, 2003, chapter 10
         (constant step size).
     """
-    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
-    return _solve(jnp.kron(matrix, identity) + jnp.kron(identity, matrix), step_size * noise)
+    return _covariance(_lyapunov(matrix), step_size * noise)
 
 
-@lifted("(s,d),(n,s,a,s),(n,s,a),(s,a),(n,s),(d),(),()->(d,d)", precise=True)
+@lifted(
+    "(s,d),(n,s,a,s),(n,s,a),(s,a),(n,s),(d),(),()->(d,d)",
+    precise=True,
+    exists=("step_size", "must be so small that the second moment stays bounded, got one for which it grows; lower it"),
+)
 def exact_stationary_covariance(
     features: jax.Array, kernel: jax.Array, reward: jax.Array, policy: jax.Array, law: jax.Array, theta: jax.Array,
     discount: Any, step_size: Any,
@@ -154,10 +174,11 @@ def exact_stationary_covariance(
         step_size: eta > 0, small enough for the second moment to stay bounded.
 
     Returns:
-        `f[..., d, d]`; not positive definite if eta is too large.
+        `f[..., d, d]`.
 
     Raises:
-        ValueError: not in float64, or the step size is not positive.
+        ValueError: not in float64, the step size is not positive, or the second moment grows without bound; within a
+            trace the result is NaN then.
     """
     size, num_agents = features.shape[-1], len(kernel)
     chain = jnp.einsum("nsat,sa->nst", kernel, policy)
@@ -172,13 +193,30 @@ def exact_stationary_covariance(
     operator = jnp.kron(step, step) + (step_size / num_agents) ** 2 * random.reshape(size**2, size**2)
     noise = td_noise_covariance(features, kernel, reward, policy, law, theta, discount)
     right = step_size**2 * jnp.mean(noise, 0) / num_agents
-    return _solve(jnp.eye(size**2, dtype=features.dtype) - operator, right)
+    return _covariance(jnp.eye(size**2, dtype=features.dtype) - operator, right)
 
 
 def _solve(operator: jax.Array, right: jax.Array) -> jax.Array:
     """The symmetric X with operator vec(X) = vec(right), rows one after the other."""
     found = linalg.solve(operator, right.ravel()).reshape(right.shape)
     return (found + found.T) / 2
+
+
+def _lyapunov(matrix: jax.Array) -> jax.Array:
+    """vec(X) -> vec(A X + X A^T)."""
+    identity = jnp.eye(len(matrix), dtype=matrix.dtype)
+    return jnp.kron(matrix, identity) + jnp.kron(identity, matrix)
+
+
+def _covariance(operator: jax.Array, noise: jax.Array) -> jax.Array:
+    """The X with operator vec(X) = vec(noise), the limit of a recursion; NaN where the recursion is not stable.
+
+    It is stable exactly if the solution for noise I is positive definite: Lyapunov's theorem, and for I - (a positive
+    map) that of Stein.
+    """
+    trial = _solve(operator, jnp.eye(len(noise), dtype=noise.dtype))
+    stable = jnp.min(jnp.real(linalg.eigenvalues(trial))) > 0
+    return jnp.where(stable, _solve(operator, noise), jnp.nan)
 
 
 def _errors(

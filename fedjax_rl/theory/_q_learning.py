@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_rl.core import check_count
+from fedjax_rl.core import check, check_count
 
 from ._control import policy_iteration
 from ._federation import averaged_mdp
@@ -50,6 +50,7 @@ def federated_q_limit(
     """
     check_count("num_local_steps", num_local_steps)
     check_count("max_rounds", max_rounds)
+    check("step_size", step_size, lambda size: size <= 1, "must lie in (0, 1]", "beyond 1 a round need not contract")
     mean = averaged_mdp(kernel, reward)
     target = policy_iteration(mean.kernel, mean.reward, discount).action_values
     found = _federated_q_limit(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fedjax_rl.core import check_count, check_range, linalg
+from fedjax_rl.core import check_count, check_key, check_range, linalg
 
 from ._control import policy_iteration
 from ._evaluation import _resolvent
@@ -116,6 +116,7 @@ def best_stochastic_policy(
         direct parametrisation); Bertsekas, "Nonlinear programming", 3rd edition, 2016, section 3.3 (search along the
         projection arc).
     """
+    check_key(key)
     check_count("num_starts", num_starts, 2)
     check_count("num_iterations", num_iterations)
     check_range("tolerance", tolerance, low=0.0)

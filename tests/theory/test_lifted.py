@@ -127,6 +127,17 @@ def test_bad_input(changes: dict[str, Any], message: str) -> None:
         (lambda A, b: theory.averaged_mdp(A[:, :, None], b[:, :, None], -b[0]), "weight must be nonnegative"),
         (lambda A, b: theory.averaged_mdp(A[:, :, None], b[:, :, None], 0 * b[0]), "weight must have a positive sum"),
         (lambda A, b: theory.value_iteration(A[:, :, None], b[:, :, None], 0.9, tolerance=0.0), "tolerance must lie"),
+        (lambda A, b: theory.averaged_mdp(2 * A[:, :, None], b[:, :, None]), r"kernel\[0, 0, 0\] must sum to one"),
+        (lambda A, b: theory.simulation_bound(-0.1, 0.0, 0.9), "transition_gap must be nonnegative, got"),
+        (
+            lambda A, b: theory.federated_q_limit(A[:, :, None], b[:, :, None], 0.9, 1.5, num_local_steps=2),
+            r"step_size must lie in \(0, 1\], got 1.5",
+        ),
+        (
+            lambda A, b: theory.best_stochastic_policy(0, A[:, :, None], b[:, :, None], b / 2, 0.9),
+            "key must be a typed",
+        ),
+        (lambda A, b: theory.average_without_lojasiewicz((1, 2)), "success must be pairs, one for each agent"),
         (lambda A, b: theory.average_without_lojasiewicz(((0.0, 1.5),)), r"success\[0\]\[1\] must lie in \[0, 1\]"),
     ],
 )

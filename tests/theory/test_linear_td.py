@@ -1,5 +1,8 @@
 """TD systems, their noise and what FedLSA makes of them, against sums over transitions and SciPy."""
 
+from contextlib import nullcontext
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -116,6 +119,50 @@ def test_exact_covariance_with_a_random_matrix() -> None:
     noise = theory.td_noise_covariance(phi[:, None], P, r, pi[:, None], mu, theta[:, None], gamma)
     first = theory.stationary_covariance(jnp.mean(system.matrix, 1), theory.averaged_noise_covariance(noise), 1e-6)
     np.testing.assert_allclose(small, first, rtol=1e-3, atol=1e-9 * float(jnp.max(jnp.abs(first))))
+
+
+def test_limits_exist_where_the_recursion_is_stable() -> None:
+    rng = np.random.default_rng(11)
+    for _ in range(COUNT):
+        A, b, eta = rng.normal(size=(3, 2, 2)) + np.eye(2), rng.normal(size=(3, 2)), rng.uniform(0.1, 2)
+        mean = np.mean([np.linalg.matrix_power(np.eye(2) - eta * own, 4) for own in A], 0)
+        steps_contract = np.abs(np.linalg.eigvals(mean)).max() < 1
+        with nullcontext() if steps_contract else pytest.raises(ValueError, match="step_size must be so small"):
+            theory.fed_lsa_bias(A, b, eta, num_local_steps=4)
+        flow_decays = np.linalg.eigvals(A[0]).real.min() > 0
+        with nullcontext() if flow_decays else pytest.raises(ValueError, match="matrix must have eigenvalues with pos"):
+            theory.stationary_covariance(A[0], np.eye(2), eta)
+        assert np.isnan(jax.jit(theory.stationary_covariance)(A[0], np.eye(2), eta)).any() != flow_decays
+
+
+def test_no_second_moment_where_the_steps_are_too_large() -> None:
+    # One state, feature 1, reward r: A(Z) = 1 - gamma without noise: a step contracts for eta (1 - gamma) < 2.
+    one = (
+        np.ones((1, 1)),
+        np.ones((1, 1, 1, 1)),
+        np.ones((1, 1, 1)),
+        np.ones((1, 1)),
+        np.ones((1, 1)),
+        np.zeros(1),
+        0.5,
+    )
+    assert float(theory.exact_stationary_covariance(*one, 3.99)[0, 0]) == pytest.approx(0)
+    with pytest.raises(ValueError, match="step_size must be so small that the second moment stays bounded"):
+        theory.exact_stationary_covariance(*one, 4.01)
+
+
+def test_no_fixed_point_without_independent_features() -> None:
+    for matrix in (np.ones((2, 2)), np.zeros((2, 2)), np.asarray([[1, 2, 3], [4, 5, 6], [7, 8, 9.0]])):
+        vector = np.ones(len(matrix))
+        with pytest.raises(ValueError, match="matrix must be regular, got a singular one"):
+            theory.fixed_point(matrix, vector)
+        for function in (theory.federated_fixed_point, theory.scafflsa_control_variates):
+            with pytest.raises(ValueError, match="matrix must have a regular mean"):
+                function(np.stack([matrix] * 2), np.stack([vector] * 2))
+    with pytest.raises(ValueError, match=r"matrix\[1\] must be regular"):
+        theory.fixed_point(np.stack([np.eye(2), np.ones((2, 2))]), np.ones(2))
+    with pytest.raises(ValueError, match="no two eigenvalues that sum to zero"):
+        theory.solve_lyapunov(np.diag([1.0, -1.0]), np.eye(2))
 
 
 def random_systems(count: int, num_agents: int = 5, size: int = 3) -> tuple[np.ndarray, np.ndarray]:

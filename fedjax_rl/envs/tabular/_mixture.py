@@ -123,6 +123,8 @@ def mixture_family(
     if common is None:
         rng = generator(seed)
         common = _random_world(rng, num_states, num_actions, branching, max_steps_in_episode)
+    elif not isinstance(common, (TabularParams, EpisodicParams)):
+        raise ValueError(f"common must be TabularParams or EpisodicParams, got {type(common).__name__}")
     else:
         check_world("common", common)
     env = _environment(common)
