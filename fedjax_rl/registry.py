@@ -106,6 +106,7 @@ ROLES: dict[str, dict[str, str]] = {
         "inverse_variance": "transforms:inverse_variance",
         "return_weights": "transforms:return_weights",
         "cosine_weights": "transforms:cosine_weights",
+        "aligned": "transforms:aligned",
         "prioritized": "transforms:prioritized",
     },
     "topologies": {

@@ -24,6 +24,7 @@ from ._weights import CosineWeights as CosineWeights
 from ._weights import InverseVariance as InverseVariance
 from ._weights import Prioritized as Prioritized
 from ._weights import ReturnWeights as ReturnWeights
+from ._weights import aligned as aligned
 from ._weights import cosine_weights as cosine_weights
 from ._weights import inverse_variance as inverse_variance
 from ._weights import prioritized as prioritized

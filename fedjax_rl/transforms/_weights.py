@@ -66,6 +66,7 @@ class CosineWeights(Transform):
 
     lossless = True
     reweighs = True
+    delivers = False
 
     def exchange(self, key: jax.Array, wire: Any, cohort: Cohort, envelopes: Envelope) -> tuple[Any, Envelope]:
         weight = envelopes.weight
@@ -78,6 +79,23 @@ class CosineWeights(Transform):
 
         factor = jnp.maximum(jax.vmap(cosine)(envelopes.payload), 0)
         return wire, envelopes._replace(weight=(weight * factor).astype(jnp.float32))
+
+
+@component
+class Aligned(Transform):
+    """Merges what moves along with the others; build it with `aligned`."""
+
+    num_messages: int = static()
+
+    lossless = True
+    delivers = False
+
+    def exchange(self, key: jax.Array, wire: Any, cohort: Cohort, envelopes: Envelope) -> tuple[Any, Envelope]:
+        share = (envelopes.weight > 0) / jnp.maximum(jnp.sum(envelopes.weight > 0), 1)
+        mean = tree.weighted_sum(envelopes.payload, share)
+        score = jax.vmap(lambda x: tree.norm(x) - tree.norm(tree.subtract(x, mean)))(envelopes.payload)
+        kept = keep_best(self.num_messages, score, cohort, envelopes)
+        return wire, kept._replace(bits=envelopes.bits)  # it was sent: the server compares the messages themselves
 
 
 @component
@@ -137,6 +155,24 @@ def cosine_weights() -> Transform:
     Messages that point away from the mean are refused, as if they were lost. Needs the stack of messages.
     """
     return CosineWeights()
+
+
+def aligned(num_messages: int) -> Transform:
+    """Merges only the m messages of a round that agree best with their mean: those of the largest |x_i| - |x_i - xbar|.
+
+    The rule by which FedPOHCS selects agents whose world is like the others'. There x_i is the advantage weighted by
+    the visits of agent i's states, the gradient in the direct parametrisation, and agents are asked for it before they
+    act; here it is the message itself, so all of the cohort act and upload, and those passed over count as lost. Needs
+    the stack of messages.
+
+    Args:
+        num_messages: m >= 1. With fewer messages all are merged.
+
+    Reference: Xie and Song, "Client selection for federated policy optimization with environment heterogeneity", JMLR
+        2025, and its code (6 of 18 candidates).
+    """
+    check_count("num_messages", num_messages)
+    return Aligned(int(num_messages))
 
 
 def prioritized(num_messages: int, by: str = "returns") -> Transform:

@@ -43,6 +43,7 @@ TRANSFORMS = {
     "inverse_variance": [(transforms.inverse_variance(), None)],
     "return_weights": [(transforms.return_weights(), None), (transforms.return_weights(inverse=True), None)],
     "cosine_weights": [(transforms.cosine_weights(), None)],
+    "aligned": [(transforms.aligned(2), transforms.aligned(100))],
     "prioritized": [(transforms.prioritized(2), transforms.prioritized(100))],
 }
 # Of six agents.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl import transforms
-from fedjax_rl.core import Transform, seal, tree
+from fedjax_rl.core import Cohort, Transform, seal, tree
 from tests.conformance.examples import TRANSFORMS, every, label
 
 
@@ -97,3 +97,40 @@ def test_lossless_where_it_says_so(pair):
     if pair[0].lossless:
         out = encode(pair[0], message(100.0))[1].payload
         jax.tree.map(np.testing.assert_array_equal, out, message(100.0))
+
+
+def exchange(transform, present):
+    """Four messages on the wire, of which some are there."""
+    payloads = jax.vmap(lambda scale: message(scale))(jnp.asarray([1.0, -2.0, 3.0, 4.0]))
+    num = jnp.arange(4, dtype=jnp.float32)
+    envelopes = jax.vmap(lambda x, w, k: seal(x, weight=w, returns=k, num_samples=k, variance=1 + k))(
+        payloads, jnp.asarray(present, jnp.float32), num
+    )
+    cohort = Cohort(None, jnp.asarray(present) > 0, jnp.ones(4), None, jnp.float32(1))
+    wire = transform.init(tree.zeros_like(message())).wire
+    return envelopes, transform.exchange(jax.random.key(1), wire, cohort, envelopes)[1]
+
+
+@TRANSFORM
+@pytest.mark.parametrize("present", [(1, 1, 1, 1), (1, 0, 2, 0), (0, 0, 0, 0)])
+def test_the_wire_brings_nobody_back(pair, present):
+    transform = pair[0]
+    before, after = exchange(transform, present)
+    assert bool((jnp.isfinite(after.weight) & (after.weight >= 0)).all())
+    assert not bool(((before.weight == 0) & (after.weight > 0)).any())
+    assert bool((after.bits <= before.bits).all())
+    if transform.delivers:
+        np.testing.assert_array_equal(after.weight > 0, before.weight > 0)
+    if not transform.reweighs:
+        np.testing.assert_array_equal(after.weight, jnp.where(after.weight > 0, before.weight, 0))
+    if transform.lossless:
+        jax.tree.map(np.testing.assert_array_equal, after.payload, before.payload)
+    close(after, jax.jit(lambda: exchange(transform, present)[1])())
+
+
+@TRANSFORM
+def test_the_wire_changes_nothing_at_the_neutral_parameter(pair):
+    if pair[1] is None:
+        pytest.skip("has no neutral parameter")
+    before, after = exchange(pair[1], (1, 0, 2, 1))
+    close(after, before)

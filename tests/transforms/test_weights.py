@@ -64,6 +64,11 @@ def cosines(x, present):
     return np.maximum(x @ mean / np.where(lengths > 0, lengths, 1), 0)
 
 
+def alignment(x, present):
+    away = x - (x * present[:, None]).sum(0) / max(present.sum(), 1)
+    return np.where(present, np.linalg.norm(x, axis=1) - np.linalg.norm(away, axis=1), np.nan)
+
+
 WAYS = {
     "inverse_variance": (transforms.inverse_variance(), lambda x, there: 1 / VARIANCES),
     "flat_variance": (transforms.inverse_variance(100.0), lambda x, there: np.ones(N)),
@@ -73,6 +78,7 @@ WAYS = {
         lambda x, there: by_returns(np.where(there, RETURNS, np.nan), True, -5.0),
     ),
     "cosine": (transforms.cosine_weights(), cosines),
+    "aligned": (transforms.aligned(2), lambda x, there: best(alignment(x, there), 2)),
     "prioritized_returns": (transforms.prioritized(2), lambda x, there: best(np.where(there, RETURNS, np.nan), 2)),
     "prioritized_samples": (
         transforms.prioritized(1, "samples"),
@@ -131,6 +137,7 @@ def test_the_mean_over_nobody_leaves_the_model(targets, aggregator):
         (lambda: transforms.inverse_variance(0.0), r"smallest must lie in \(0, inf\), got 0\.0"),
         (lambda: transforms.return_weights(inverse=1), "inverse must be True or False, got 1"),
         (lambda: transforms.return_weights(smallest=0.0), r"smallest must lie in \(0, inf\)"),
+        (lambda: transforms.aligned(0), "num_messages must be an integer >= 1"),
         (lambda: transforms.prioritized(0), "num_messages must be an integer >= 1"),
         (lambda: transforms.prioritized(2, "loss"), "by must be one of 'returns', 'samples', 'variance', got 'loss'"),
         (
