@@ -17,6 +17,10 @@ class Mean(Aggregator):
     linear = True
 
     @property
+    def averages(self) -> bool:
+        return self.expected is None
+
+    @property
     def recovers_sum(self) -> bool:
         return self.expected is None
 

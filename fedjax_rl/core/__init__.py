@@ -32,6 +32,7 @@ from ._roles import Header as Header
 from ._roles import Job as Job
 from ._roles import Learner as Learner
 from ._roles import Mail as Mail
+from ._roles import Marks as Marks
 from ._roles import Need as Need
 from ._roles import Node as Node
 from ._roles import NodeState as NodeState

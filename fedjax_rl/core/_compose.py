@@ -108,11 +108,24 @@ def _check_needs(round_: Round, cohort: Cohort) -> None:
                 f"learner must estimate the variance of its messages with transforms[{i}], got {name}: "
                 f"{type(t).__name__} reads it; use local_training(..., measure_variance=True), or do without it"
             )
-        for j, later in enumerate(round_.transforms[i + 1 :], i + 1):
-            if t.needs_whole and (later.reweighs or not later.lossless):
+        if t.needs_returns and not round_.learner.tells_returns:
+            raise ValueError(
+                f"learner must tell the returns of its episodes with transforms[{i}], got {name}: "
+                f"{type(t).__name__} reads them; use local_training with an objective that plays"
+            )
+        if t.compares and round_.topology.one_by_one:
+            raise ValueError(
+                f"transforms[{i}] must not compare the messages of a round with {type(round_.topology).__name__}, got "
+                f"{type(t).__name__}: they are merged as if each had come alone"
+            )
+        for j, other in enumerate(round_.transforms):
+            # What acts on the wire does so after all agents have encoded, wherever it stands.
+            touches = other.reweighs if other.exchanges else j > i and (other.reweighs or not other.lossless)
+            if t.needs_whole and j != i and touches:
+                remedy = "leave it out" if other.exchanges else "put it before"
                 raise ValueError(
-                    f"transforms[{j}] must leave messages and weights as they are after transforms[{i}], got "
-                    f"{type(later).__name__}: both ends of {type(t).__name__} remember what was sent; put it before"
+                    f"transforms[{j}] must leave messages and weights as they are with transforms[{i}], got "
+                    f"{type(other).__name__}: both ends of {type(t).__name__} remember what was sent; {remedy}"
                 )
         if t.always_releases and not round_.topology.synchronous:
             raise ValueError(
@@ -140,6 +153,8 @@ def _check_needs(round_: Round, cohort: Cohort) -> None:
         raise ValueError(_unmet("participation must be everyone()", name, round_.participation, Need.EVERYONE))
     if Need.SUM in needs and not round_.aggregator.recovers_sum:
         raise ValueError(_unmet("aggregator must be mean()", name, round_.aggregator, Need.SUM))
+    if Need.AVERAGE in needs and not round_.aggregator.averages:
+        raise ValueError(_unmet("aggregator must be mean() without expected", name, round_.aggregator, Need.AVERAGE))
     if Need.UNMIXED in needs and topology.mixes_models:
         raise ValueError(_unmet("topology must be star() or isolated()", name, topology, Need.UNMIXED))
 

@@ -68,6 +68,13 @@ class Header(NamedTuple):
     returns: Any = float("nan")  # f32[] mean return of the episodes that ended; NaN = none did
 
 
+class Marks(NamedTuple):
+    """Numbers that travel beside a message; where messages are averaged, so are they, with the same weights."""
+
+    scale: Any = 1.0  # f[] what the payload has been multiplied by on its way, such as a discount of staleness
+    note: Any = 0.0  # f[] what the learner adds that no transform may change, such as a momentum
+
+
 class Envelope(NamedTuple):
     """One agent's message under way, or M of them stacked."""
 
@@ -75,14 +82,18 @@ class Envelope(NamedTuple):
     weight: jax.Array  # f32[] compares messages (its number of samples, say); 0 = lost or refused
     bits: jax.Array  # f32[] uplink size [bit]
     header: Header
-    scale: jax.Array  # f32[] what the payload has been multiplied by on its way, such as a discount of staleness
+    marks: Marks
+
+    def resized(self, payload: Message, bits: Any, previous: Any) -> "Envelope":
+        """With another payload, of `bits` instead of `previous` [bit], however often it is transmitted."""
+        return self._replace(payload=payload, bits=jnp.round(self.bits / max(previous, 1) * bits))
 
 
 def seal(
     payload: Message, *, weight: Any = 1.0, num_steps: Any = 1, num_samples: Any = 1.0, variance: Any = jnp.nan,
-    returns: Any = jnp.nan,
+    returns: Any = jnp.nan, note: Any = None,
 ) -> Envelope:  # fmt: skip
-    """Wraps one agent's message; its size is that of the raw arrays until a transform shrinks it."""
+    """Wraps one agent's message; its size is that of the raw arrays, and of the note, until a transform shrinks it."""
     header = Header(
         jnp.int32(0),
         jnp.asarray(num_steps, jnp.int32),
@@ -90,8 +101,10 @@ def seal(
         jnp.asarray(variance, jnp.result_type(float)),
         jnp.asarray(returns, jnp.result_type(float)),
     )
-    bits = jnp.float32(tree.num_bits(payload))
-    return Envelope(payload, jnp.asarray(weight, jnp.float32), bits, header, jnp.float32(1))
+    one = jnp.ones((), jnp.result_type(float))
+    marks = Marks(one, 0 * one if note is None else jnp.asarray(note, one.dtype))
+    bits = jnp.float32(tree.num_bits((payload, () if note is None else marks.note)))
+    return Envelope(payload, jnp.asarray(weight, jnp.float32), bits, header, marks)
 
 
 class Total(NamedTuple):
@@ -101,7 +114,7 @@ class Total(NamedTuple):
     weight: jax.Array  # f32[] sum of w
     # i32[] messages with w > 0
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
-    scale: jax.Array  # f32[] sum of w times the scale
+    marks: Marks  # sums of w times each
 
 
 class Received(NamedTuple):
@@ -111,7 +124,7 @@ class Received(NamedTuple):
     # i32[] messages
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
     share: jax.Array  # f32[] messages / agents that may meet here
-    scale: Any = 1.0  # f32[] weighted mean of what payloads have been multiplied by on their way
+    marks: Marks = Marks()  # weighted means
 
 
 class Job(NamedTuple):
@@ -187,6 +200,7 @@ class Need(enum.Enum):
     DELIVERY = "what the meeting place keeps must have received every message"
     WHOLE = "what the meeting place keeps must have received messages as they were sent"
     SUM = "what the meeting place keeps must move by the sum of the messages"
+    AVERAGE = "what arrives is a place to go to, so the aggregate of equal messages must be that message"
     UNMIXED = "what its meeting places keep has no meaning when it is averaged between them"
     FRESH = "a message only has a meaning for the model that it was computed from"
 
@@ -219,6 +233,11 @@ class Learner(abc.ABC):
     @property
     def measures_variance(self) -> bool:
         """Whether headers tell the variance of the messages."""
+        return False
+
+    @property
+    def tells_returns(self) -> bool:
+        """Whether headers tell the mean return of the episodes that ended."""
         return False
 
     @abc.abstractmethod
@@ -277,6 +296,11 @@ class Aggregator(abc.ABC):  # noqa: B024 - apply or finish, by `linear`
     linear: ClassVar[bool] = False
 
     @property
+    def averages(self) -> bool:
+        """Whether equal messages give that message, however many have arrived."""
+        return True
+
+    @property
     def recovers_sum(self) -> bool:
         """Whether its message times the weight received is the weighted sum of the messages."""
         return False
@@ -294,15 +318,14 @@ class Aggregator(abc.ABC):  # noqa: B024 - apply or finish, by `linear`
         """Leaves [M, ...] and f32[M] -> leaves [...]."""
         if not self.linear:
             raise NotImplementedError(f"{type(self).__name__} must define apply or be linear")
-        return self.finish(key, state, add_up(stack, weight))
+        return self.finish(key, state, add_up(stack, weight, Marks(jnp.ones_like(weight), jnp.zeros_like(weight))))
 
 
-def add_up(stack: Message, weight: jax.Array, scale: jax.Array | None = None) -> Total:
-    """The weighted sum of a stack of messages, f32[M] weights and scales."""
+def add_up(stack: Message, weight: jax.Array, marks: Marks) -> Total:
+    """The weighted sum of a stack of messages; weights f32[M], marks f[M]."""
     count = jnp.sum(weight > 0, dtype=jnp.int32)
-    return Total(
-        tree.weighted_sum(stack, weight), jnp.sum(weight), count, jnp.sum(weight if scale is None else weight * scale)
-    )
+    payload, marks = tree.weighted_sum((stack, marks), weight)
+    return Total(payload, jnp.sum(weight), count, marks)
 
 
 class TransformState(NamedTuple):
@@ -322,11 +345,17 @@ class Transform(abc.ABC):  # noqa: B024 - every hook has a meaningful default
     needs_gradient: ClassVar[bool] = False  # True: it keeps messages from round to round, so they must be gradients
     needs_whole: ClassVar[bool] = False  # True: both ends remember its messages, so what follows must not change them
     reweighs: ClassVar[bool] = False  # True: it changes how much a message counts, other than by losing it
+    compares: ClassVar[bool] = False  # True: what becomes of a message depends on the others of its round
     silences: ClassVar[bool] = False  # True: agents may have nothing to say, which costs no bit (weight 0, bits 0)
 
     @property
     def needs_variance(self) -> bool:
         """Whether headers must tell the variance of the messages."""
+        return False
+
+    @property
+    def needs_returns(self) -> bool:
+        """Whether headers must tell the returns of episodes."""
         return False
 
     def init(self, message: Message) -> TransformState:
@@ -468,6 +497,11 @@ class Topology(abc.ABC):
     def synchronous(self) -> bool:
         """Whether a round's messages become one merge, at once, into the model that they were computed from."""
         return True
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether messages that come in one round are merged one after the other, as if each had come alone."""
+        return False
 
     @property
     def by_rounds(self) -> bool:

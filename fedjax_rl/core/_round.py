@@ -108,7 +108,9 @@ class Round:
         num_places = self.topology.num_places or 1
         fold = None
         if self.streams:
-            first = Total(tree.zeros_like(spec[0].payload), jnp.float32(0), jnp.int32(0), jnp.float32(0))
+            first = Total(
+                tree.zeros_like(spec[0].payload), jnp.float32(0), jnp.int32(0), tree.zeros_like(spec[0].marks)
+            )
             fold = Fold(tree.replicate(first, num_places), _add_to_places)
 
         def one_agent(common: PyTree, *x: PyTree) -> tuple[PyTree, PyTree]:
@@ -133,8 +135,8 @@ class Round:
                 local, memory = jax.vmap(self._settle)(before, after, cohort.active & (envelopes.weight > 0))
             envelopes = self.topology.arrive(state.places, cohort, envelopes)
             present = cohort.active
-            if "agents_dropped" in metrics:
-                present &= metrics["agents_dropped"].total == 0
+            for refused in {"agents_dropped", "nonfinite_messages"} & metrics.keys():
+                present &= metrics[refused].total == 0
             metrics |= jax.vmap(self._arrivals)(present, envelopes)
             mail = Mail(envelopes, None, address)
         reduced = {name: reports.reduce(value) for name, value in metrics.items()}
@@ -254,18 +256,19 @@ class Round:
         else:
             assert mail.envelopes is not None
             weight = mail.envelopes.weight
-            scale = mail.envelopes.scale
+            marks = mail.envelopes.marks
             if self.aggregator.linear:
-                total = add_up(mail.envelopes.payload, weight, scale)
+                total = add_up(mail.envelopes.payload, weight, marks)
             else:
                 aggregator_state, message = self.aggregator.apply(
                     k_aggregate, aggregator_state, mail.envelopes.payload, weight
                 )
                 count = jnp.sum(weight > 0, dtype=jnp.int32)
-                total = Total(message, jnp.sum(weight), count, jnp.sum(weight * scale))
+                total = Total(message, jnp.sum(weight), count, tree.weighted_sum(marks, weight))
         share = total.count / (population or self.num_agents)
-        scale = total.scale / jnp.where(total.weight > 0, total.weight, 1.0)
-        received = Received(total.weight, total.count, share, scale)
+        divisor = jnp.where(total.weight > 0, total.weight, 1.0)
+        marks = jax.tree.map(lambda x: x / divisor.astype(x.dtype), total.marks)
+        received = Received(total.weight, total.count, share, marks)
         total = decode(total)
         message = total.payload
         if self.aggregator.linear:
@@ -276,7 +279,9 @@ class Round:
         finite = tree.all_finite(new)
         something = (received.count > 0) | any(t.always_releases for t in self.transforms)
         kept = tree.where(something & finite, new, state)
-        return kept._replace(refused=state.refused + (something & ~finite))
+        # Agents have been told that their messages arrived: what receivers remember of them stays, if it can.
+        sums = tree.where(something & tree.all_finite(new.decoders), new.decoders, state.decoders)
+        return kept._replace(decoders=sums, refused=state.refused + (something & ~finite))
 
 
 @jax.jit  # op by op it would take three times as long; transforms see through it
@@ -338,6 +343,7 @@ def _one_agent(
         jax.random.fold_in(key, 0), round_.env, physics, download, before[0], work
     )
     finite = tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
+    envelope = envelope._replace(bits=jnp.where(envelope.weight == 0, 0, envelope.bits))  # there is nothing to send
     memory = list(before[1])
     for i, t in enumerate(round_.transforms):
         memory[i], envelope = t.encode(jax.random.fold_in(key, 1 + i), memory[i], envelope, download)
@@ -402,9 +408,9 @@ def _add_to_places(common: PyTree, total: Total, terms: tuple[Envelope, jax.Arra
     weight = jnp.where(valid, envelopes.weight, 0.0)
     num_places = total.weight.shape[0]
     if num_places == 1:
-        part = tree.replicate(add_up(envelopes.payload, weight, envelopes.scale), 1)
+        part = tree.replicate(add_up(envelopes.payload, weight, envelopes.marks), 1)
     else:
         here = address[None] == jnp.arange(num_places)[:, None]
         weights = jnp.where(here, weight[None], 0.0)
-        part = jax.vmap(lambda w: add_up(envelopes.payload, w, envelopes.scale))(weights)
+        part = jax.vmap(lambda w: add_up(envelopes.payload, w, envelopes.marks))(weights)
     return tree.add(total, part)

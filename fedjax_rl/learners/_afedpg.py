@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..core import Envelope, Learner, Metrics, Received, check_flag, component, static, tree
+from ..core import Envelope, Learner, Metrics, Received, check_choice, check_flag, check_range, component, static, tree
 from ..rl import check_schedule, power_decay, value_at
 from ._correction import Correction
 from ._local_training import LocalTraining, local_training
@@ -44,18 +44,6 @@ class AFedPGDownload(NamedTuple):
         return self.inner.params
 
 
-class AFedPGMessage(NamedTuple):
-    """What an agent uploads."""
-
-    inner: PyTree  # of local training: the gradient at theta~
-    momentum: jax.Array  # f[] as it was downloaded
-
-    @property
-    def params(self) -> PyTree:
-        """The gradient."""
-        return self.inner.params
-
-
 @component
 class AFedPG(Wrapper):
     """Lookahead, momentum, a step of a given length; build it with `afedpg`."""
@@ -66,7 +54,7 @@ class AFedPG(Wrapper):
     lookahead: bool = static()
 
     def uploads_gradient(self, env: Any) -> bool:
-        return False  # a momentum travels with it
+        return False  # it is taken at theta~, and a momentum travels with it
 
     def init_shared(self, key: jax.Array, env: Any) -> AFedPGShared:
         inner = self.learner.init_shared(key, env)
@@ -83,20 +71,18 @@ class AFedPG(Wrapper):
         self, key: jax.Array, env: Any, physics: PyTree, download: AFedPGDownload, local: PyTree, work: jax.Array | None
     ) -> tuple[PyTree, Envelope, Metrics]:
         local, envelope, metrics = self.learner.update(key, env, physics, download.inner, local, work)
-        payload = AFedPGMessage(envelope.payload, download.momentum)
+        marks = envelope.marks._replace(note=download.momentum)
         bits = envelope.bits + tree.num_bits(download.momentum)
-        return local, envelope._replace(payload=payload, bits=bits), metrics
+        return local, envelope._replace(marks=marks, bits=bits), metrics
 
     def merge(
-        self, key: jax.Array, env: Any, shared: AFedPGShared, message: AFedPGMessage, received: Received
+        self, key: jax.Array, env: Any, shared: AFedPGShared, message: PyTree, received: Received
     ) -> AFedPGShared:
         # A plain step of length one from the origin is minus the gradient; all else that it uploads merges as it would.
         origin = shared.inner.with_params(tree.zeros_like(shared.params))
-        merged = self.learner.merge(key, env, origin, message.inner, received)
+        merged = self.learner.merge(key, env, origin, message, received)
         gradient = tree.scale(-1, merged.params)
-        # What multiplied the gradient on its way multiplied its momentum too.
-        scale = jnp.asarray(received.scale, message.momentum.dtype)
-        momentum = jnp.clip(message.momentum / jnp.where(scale > 0, scale, 1), 0, 1)
+        momentum = jnp.asarray(received.marks.note)
         a = jnp.where(shared.version == 0, 1, momentum)  # d_0 is the first gradient
         direction = tree.add(tree.scale(1 - a, shared.direction), tree.scale(a, gradient))
         norm = tree.norm(direction)
@@ -144,8 +130,8 @@ def afedpg(
     one agent alone is N-PG-IGT. Several gradients of one version that are merged at once are the minibatch methods:
     Rennala with weight="steps" or "samples", Malenia with weight="uniform". Agents are evaluated with theta.
 
-    All parameters that the objective trains, a critic's too, share the direction and its norm. The aggregator must be
-    one that returns equal messages unchanged, such as `mean()`: the momentum is aggregated along.
+    All parameters that the objective trains, a critic's too, share the direction and its norm. The momentum of several
+    gradients that are merged at once is their weighted mean; no transform changes it.
 
     Args:
         objective: whose gradient agents upload, such as `reinforce(policy)`.
@@ -165,7 +151,7 @@ def afedpg(
     """
     if not isinstance(objective, Objective):
         raise ValueError(f"objective must be an Objective, got {objective!r}; for example reinforce(policy)")
-    check_schedule("step_size", step_size, 0)
+    check_schedule("step_size", step_size, 0, open_low=True, open_high=True)
     check_schedule("momentum", momentum, 0, 1, open_low=True)
     check_flag("lookahead", lookahead)
     learner = local_training(
@@ -183,12 +169,21 @@ def afedpg_schedules(step_size: float, convergence: str = "stationary") -> dict[
     """The steps and momenta of AFedPG's theorems, as arguments of `afedpg`.
 
     Args:
-        step_size: eta_0.
+        step_size: eta_0 > 0.
         convergence: "stationary": eta_k = eta_0 (k+1)^(-5/7), alpha_k = (k+1)^(-4/7); "global": eta_k = eta_0 / (k+1),
             alpha_k = (k+1)^(-4/5).
+
+    Returns:
+        `step_size` and `momentum`.
+
+    Raises:
+        ValueError: a value is wrong.
+
+    Reference: Lan et al., "Asynchronous federated reinforcement learning with policy gradient updates", ICLR 2025, the
+        theorems on stationary points and on global convergence.
     """
     exponents = {"stationary": (5 / 7, 4 / 7), "global": (1.0, 4 / 5)}
-    if convergence not in exponents:
-        raise ValueError(f"convergence must be one of 'stationary', 'global', got {convergence!r}")
+    check_range("step_size", step_size, 0, open_low=True, open_high=True)
+    check_choice("convergence", convergence, tuple(exponents))
     step, momentum = exponents[convergence]
     return {"step_size": power_decay(step_size, step), "momentum": power_decay(1.0, momentum)}

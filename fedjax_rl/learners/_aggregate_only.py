@@ -8,6 +8,7 @@ import jax
 from ..core import Envelope, Learner, Metrics, Received, check_range, component, seal, tree
 from ._local_training import LocalTraining
 from ._parts import join, split
+from ._server_optimizer import ServerOptimizer
 from ._wrapper import Wrapper
 
 
@@ -100,10 +101,10 @@ def aggregate_only(learner: Learner, parts: Sequence[str] | Mapping[str, float] 
     for name, weight in weights.items():
         check_range(f"parts[{name!r}]", weight, 0)
     training: Any = learner
-    while hasattr(training, "learner"):
+    while isinstance(training, ServerOptimizer):
         training = training.learner
     if not isinstance(training, LocalTraining):
-        raise ValueError(f"learner must be local_training(...) or a wrapper of it, got {learner!r}")
+        raise ValueError(f"learner must be local_training(...), or server_optimizer(...) around it, got {learner!r}")
     if training.upload != "delta" or training.optimizer_state == "average":
         raise ValueError(
             f"learner must upload the movement of its parameters alone, got upload={training.upload!r} and "

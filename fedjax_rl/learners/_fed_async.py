@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import Envelope, Learner, Metrics, Received, check_range, component, tree
+from ..core import Envelope, Learner, Metrics, Need, Received, check_range, component, tree
 from ._local_training import LocalTraining
 from ._wrapper import Wrapper
 
@@ -20,6 +20,10 @@ class FedAsync(Wrapper):
     learner: LocalTraining
     mixing: Any
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        return self.learner.needs | {Need.AVERAGE}
+
     def update(
         self, key: jax.Array, env: Any, physics: PyTree, download: Any, local: PyTree, work: jax.Array | None
     ) -> tuple[PyTree, Envelope, Metrics]:
@@ -29,7 +33,7 @@ class FedAsync(Wrapper):
 
     def merge(self, key: jax.Array, env: Any, shared: Any, message: Any, received: Received) -> Any:
         # A discounted model is a shorter vector: subtracting the model as much discounted leaves a shorter way to it.
-        scale = jnp.asarray(received.scale)
+        scale = jnp.asarray(received.marks.scale)
         moved = jax.tree.map(
             lambda x, m: jnp.asarray(self.mixing, x.dtype) * (m - scale.astype(x.dtype) * x),
             shared.params,

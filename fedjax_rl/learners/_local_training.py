@@ -106,6 +106,10 @@ class LocalTraining(Learner):
     def measures_variance(self) -> bool:
         return self.measure_variance
 
+    @property
+    def tells_returns(self) -> bool:
+        return self.objective.tells_returns
+
     def check(self, env: Any, physics: PyTree) -> None:
         self.objective.check(env, physics)
         if not self.personal and self.weight != "uniform" and jax.tree.leaves(self.objective.init_statistics(env)):

@@ -1,7 +1,7 @@
 """What a local RL algorithm is: data it collects and a loss on them."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 
@@ -31,6 +31,8 @@ def check_world(policy: Any, num_envs: int, env: Any, physics: PyTree) -> None:
 
 class Objective(abc.ABC):
     """One local RL algorithm for ONE agent; one file each."""
+
+    tells_returns: ClassVar[bool] = False  # True: its metrics have `train_return_mean`
 
     @property
     def policy(self) -> Any:

@@ -58,6 +58,8 @@ class OffPolicy(Objective):
     target_rate: Any
     target_period: Any
 
+    tells_returns = True
+
     # ------------------------------------------------------------ what a subclass says
 
     @abc.abstractmethod

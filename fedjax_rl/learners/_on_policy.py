@@ -156,6 +156,8 @@ class OnPolicy(Objective):
     value_cost: Any  # a number or a schedule, as the next
     entropy_cost: Any
 
+    tells_returns = True
+
     @property
     def policy(self) -> Policy:
         return self.play.policy

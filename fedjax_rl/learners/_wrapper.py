@@ -30,6 +30,10 @@ class Wrapper(Learner):
     def measures_variance(self) -> bool:
         return self.learner.measures_variance
 
+    @property
+    def tells_returns(self) -> bool:
+        return self.learner.tells_returns
+
     def uploads_gradient(self, env: Any) -> bool:
         return self.learner.uploads_gradient(env)
 

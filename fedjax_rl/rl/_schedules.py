@@ -65,11 +65,13 @@ def value_at(number: Any, count: jax.Array) -> Any:
     return number(count) if callable(number) else number
 
 
-def check_schedule(name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False) -> None:
+def check_schedule(
+    name: str, value: Any, low: float, high: float = float("inf"), *, open_low: bool = False, open_high: bool = False
+) -> None:
     """`check_range` of a number, of both ends of a ramp, or of the largest value of a decay."""
     ends = (value.start, value.end) if isinstance(value, Ramp) else (value,)
     for end in (value.start,) if isinstance(value, PowerDecay) else ends:
-        check_range(name, end, low, high, open_low=open_low)
+        check_range(name, end, low, high, open_low=open_low, open_high=open_high)
 
 
 def adapted(cost: jax.Array, distance: jax.Array, target: Any, limit: float) -> jax.Array:

@@ -10,6 +10,7 @@ from ..core import (
     Envelope,
     Header,
     Mail,
+    Marks,
     Node,
     NodeState,
     Places,
@@ -29,7 +30,7 @@ class Stack(NamedTuple):
 
     payload: Any  # [R, ...]
     weight: jax.Array  # f32[R]
-    scale: jax.Array  # f[R]
+    marks: Marks  # f[R] each
     # i32[]
     count: jax.Array  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -39,12 +40,10 @@ class Stack(NamedTuple):
         assert envelopes is not None
         arrived = envelopes.weight > 0
         rows = jnp.where(arrived, self.count + jnp.cumsum(arrived, dtype=jnp.int32) - 1, self.weight.shape[0])
-        new = (envelopes.payload, envelopes.weight, envelopes.scale.astype(self.scale.dtype))
-        written = jax.tree.map(
-            lambda x, y: x.at[rows].set(y, mode="drop"), (self.payload, self.weight, self.scale), new
-        )
-        payload, weight, scale = written
-        return Stack(payload, weight, scale, self.count + jnp.sum(arrived, dtype=jnp.int32))
+        held, new = (self.payload, self.weight, self.marks), (envelopes.payload, envelopes.weight, envelopes.marks)
+        written = jax.tree.map(lambda x, y: x.at[rows].set(y.astype(x.dtype), mode="drop"), held, new)
+        payload, weight, marks = written
+        return Stack(payload, weight, marks, self.count + jnp.sum(arrived, dtype=jnp.int32))
 
     def mail(self) -> Mail:
         """To the one meeting place."""
@@ -52,7 +51,7 @@ class Stack(NamedTuple):
         none = jnp.zeros(num)
         header = Header(jnp.zeros(num, jnp.int32), jnp.zeros(num, jnp.int32), none, none, none)
         return Mail(
-            Envelope(self.payload, self.weight, none, header, self.scale), None, jnp.zeros(num, jnp.int32)
+            Envelope(self.payload, self.weight, none, header, self.marks), None, jnp.zeros(num, jnp.int32)
         )  # fmt: skip
 
 
@@ -72,7 +71,7 @@ class Sum(NamedTuple):
             new = tree.take(mail.totals, 0)
         else:
             assert mail.envelopes is not None
-            new = add_up(mail.envelopes.payload, mail.envelopes.weight, mail.envelopes.scale)
+            new = add_up(mail.envelopes.payload, mail.envelopes.weight, mail.envelopes.marks)
         return Sum(jax.tree.map(lambda x, y: x + y.astype(x.dtype), self.total, new))
 
     def mail(self) -> Mail:
@@ -105,10 +104,11 @@ class Buffered(Wrapper):
         inside = self.inner.init(node, state, message, num_agents)
         zero = jnp.zeros(())
         if node.linear:
-            buffer = Sum(Total(message, jnp.float32(0), jnp.int32(0), zero))
+            buffer = Sum(Total(message, jnp.float32(0), jnp.int32(0), Marks(zero, zero)))
         else:
             rows = self.capacity + node.num_slots - 1
-            buffer = Stack(tree.replicate(message, rows), jnp.zeros(rows, jnp.float32), jnp.zeros(rows), jnp.int32(0))
+            marks = tree.replicate(Marks(zero, zero), rows)
+            buffer = Stack(tree.replicate(message, rows), jnp.zeros(rows, jnp.float32), marks, jnp.int32(0))
         return Places(Waiting(inside.public, buffer), inside.own)
 
     def merges(self, places: Places, num_messages: jax.Array) -> jax.Array:

@@ -26,7 +26,8 @@ class Discount(abc.ABC):
                 return x
             return x * factor.astype(x.dtype).reshape(factor.shape + (1,) * (x.ndim - factor.ndim))
 
-        return envelopes._replace(payload=jax.tree.map(times, envelopes.payload), scale=envelopes.scale * factor)
+        marks = envelopes.marks._replace(scale=envelopes.marks.scale * factor)
+        return envelopes._replace(payload=jax.tree.map(times, envelopes.payload), marks=marks)
 
 
 @component

@@ -27,6 +27,10 @@ class Sequential(Wrapper):
     def synchronous(self) -> bool:
         return False
 
+    @property
+    def one_by_one(self) -> bool:
+        return True
+
     def inside(self, places: Places) -> Places:
         return places
 

@@ -42,6 +42,10 @@ class Wrapper(Topology):
         return self.inner.synchronous
 
     @property
+    def one_by_one(self) -> bool:
+        return self.inner.one_by_one
+
+    @property
     def by_rounds(self) -> bool:
         return self.inner.by_rounds
 

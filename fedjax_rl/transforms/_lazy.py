@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..core import (
     Envelope,
@@ -94,7 +95,7 @@ class Lazy(Transform):
             weight - agent.weight,
         )
         quiet = ~sends & (envelope.weight > 0)
-        bits = envelope.bits + tree.num_bits(change.weight)
+        sent = envelope.resized(change, tree.num_bits(change), tree.num_bits(gradient))
         memory = LazyMemory(
             tree.where(sends, gradient, agent.gradient),
             jnp.where(sends, weight, agent.weight),
@@ -102,10 +103,10 @@ class Lazy(Transform):
             agent.downloads + 1,
             moved,
         )
-        return memory, envelope._replace(
+        return memory, sent._replace(
             payload=tree.where(sends, change, tree.zeros_like(change)),
             weight=sends.astype(jnp.float32),  # the sums hold the weights already
-            bits=jnp.where(quiet, 0, bits),
+            bits=jnp.where(quiet, 0, sent.bits),
         )
 
     def decode(
@@ -156,7 +157,7 @@ def lazy(step_size: float, num_past: int = 10, xi: Any = None, variance_factor: 
     gradient counts as uploaded when it is delivered. An agent that was absent measures the movement from the last model
     it has seen. Messages weighted by w_m enter as w_m g_m, and G is divided by the sum of the w_m; a message carries
     how its weight changes, one number. Cohort weights must be 1. In single precision G is a running sum and drifts by
-    rounding.
+    rounding; where finite messages overflow in that sum, it no longer holds what agents believe it does.
 
     Args:
         step_size: alpha > 0 of the server's step on the mean gradient.
@@ -173,9 +174,11 @@ def lazy(step_size: float, num_past: int = 10, xi: Any = None, variance_factor: 
     check_range("step_size", step_size, 0, open_low=True, open_high=True)
     check_count("num_past", num_past)
     check_range("variance_factor", variance_factor, 0, open_high=True)
-    xi = 1 / num_past if xi is None else jnp.asarray(xi)
-    check(
-        "xi", xi, lambda x: jnp.shape(x) in ((), (num_past,)) and (jnp.asarray(x) >= 0).all(),
-        f"must be one number >= 0 or num_past = {num_past} of them",
-    )  # fmt: skip
-    return Lazy(step_size, xi, variance_factor, int(num_past))
+    xi = 1 / num_past if xi is None else xi
+
+    def good(x: Any) -> bool:
+        x = np.asarray(x, float)
+        return x.shape in ((), (num_past,)) and bool((np.isfinite(x) & (x >= 0)).all())
+
+    check("xi", xi, good, f"must be one number >= 0 or num_past = {num_past} of them")
+    return Lazy(step_size, jnp.asarray(xi), variance_factor, int(num_past))

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core import Envelope, Transform, check, check_count, component, is_concrete, static
+from ..core import Envelope, Transform, check, check_count, component, is_concrete, static, tree
 
 
 @component
@@ -17,10 +17,11 @@ class Quantize(Transform):
     def encode(self, key: jax.Array, agent: Any, envelope: Envelope, download: Any) -> tuple[Any, Envelope]:
         leaves, structure = jax.tree.flatten(envelope.payload)
         levels = 2 ** (self.bits - 1) - 1  # integers -levels, ..., levels
-        rounded, saved = [], 0
+        rounded, size = [], 0
         for i, x in enumerate(leaves):
             if not jnp.issubdtype(x.dtype, jnp.inexact):
                 rounded.append(x)  # integers are counts and residues, which nothing may blur
+                size += tree.num_bits(x)
                 continue
             scale = jnp.max(jnp.abs(x), initial=0) / levels
             position = x / jnp.where(scale > 0, scale, 1)
@@ -29,9 +30,9 @@ class Quantize(Transform):
             # The rounded position may leave the range by the last digit of the division.
             integer = jnp.clip(below + up, -levels, levels)
             rounded.append(scale * integer)
-            saved += x.size * (8 * x.dtype.itemsize - self.bits) - 32  # the scale travels in single precision
+            size += x.size * self.bits + 32  # the scale travels in single precision
         payload = jax.tree.unflatten(structure, rounded)
-        return agent, envelope._replace(payload=payload, bits=envelope.bits - saved)
+        return agent, envelope.resized(payload, size, tree.num_bits(envelope.payload))
 
 
 def quantize(bits: int) -> Transform:

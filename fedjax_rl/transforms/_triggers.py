@@ -58,6 +58,7 @@ class PeriodMemory(NamedTuple):
     weight: jax.Array  # f[] sum of w
     waited: jax.Array  # i32[] rounds since
     gap: jax.Array  # f[] rounds from then to the next time
+    bits: jax.Array  # f32[] size of a message, known once there was one
     quiet: jax.Array  # bool[] it was silent in the last round
 
 
@@ -74,7 +75,9 @@ class IncreasingPeriod(Transform):
 
     def init_agent(self, agent: jax.Array, message: PyTree) -> PeriodMemory:
         gap = jnp.minimum(jnp.asarray(self.first, jnp.result_type(float)), self.largest)
-        return PeriodMemory(tree.zeros_like(message), jnp.zeros(()), jnp.int32(0), gap, jnp.bool_(False))
+        return PeriodMemory(
+            tree.zeros_like(message), jnp.zeros(()), jnp.int32(0), gap, jnp.float32(0), jnp.bool_(False)
+        )
 
     def encode(
         self, key: jax.Array, agent: PeriodMemory, envelope: Envelope, download: PyTree
@@ -86,10 +89,12 @@ class IncreasingPeriod(Transform):
         sends = due & (weight > 0)
         message = tree.scale(1 / jnp.where(weight > 0, weight, 1), total)
         gap = jnp.minimum(agent.gap * self.growth, self.largest)
-        gathered = PeriodMemory(total, weight, waited, agent.gap, ~sends)
-        fresh = PeriodMemory(tree.zeros_like(total), jnp.zeros_like(weight), jnp.int32(0), gap, ~sends)
+        bits = jnp.maximum(agent.bits, envelope.bits)
+        gathered = PeriodMemory(total, weight, waited, agent.gap, bits, ~sends)
+        fresh = PeriodMemory(tree.zeros_like(total), jnp.zeros_like(weight), jnp.int32(0), gap, bits, ~sends)
         memory = tree.where(sends, fresh, gathered)
-        return _speak(memory, sends, envelope._replace(payload=message, weight=weight.astype(jnp.float32)))
+        sent = envelope._replace(payload=message, weight=weight.astype(jnp.float32), bits=bits)
+        return _speak(memory, sends, sent)
 
     def settle(self, before: PeriodMemory, after: PeriodMemory, delivered: jax.Array) -> PeriodMemory:
         return tree.where(delivered | after.quiet, after, before)
@@ -110,6 +115,7 @@ class TopChange(Transform):
 
     num_messages: int = static()
 
+    compares = True
     delivers = False
     silences = True
 

@@ -47,7 +47,12 @@ class ReturnWeights(Transform):
     inverse: bool = static()
 
     lossless = True
+    compares = True
     reweighs = True
+
+    @property
+    def needs_returns(self) -> bool:
+        return True
 
     def exchange(self, key: jax.Array, wire: Any, cohort: Cohort, envelopes: Envelope) -> tuple[Any, Envelope]:
         returns = envelopes.header.returns
@@ -65,6 +70,7 @@ class CosineWeights(Transform):
     """w max(0, cos(x, mean)); build it with `cosine_weights`."""
 
     lossless = True
+    compares = True
     reweighs = True
     delivers = False
 
@@ -88,6 +94,7 @@ class Aligned(Transform):
     num_messages: int = static()
 
     lossless = True
+    compares = True
     delivers = False
 
     def exchange(self, key: jax.Array, wire: Any, cohort: Cohort, envelopes: Envelope) -> tuple[Any, Envelope]:
@@ -106,8 +113,17 @@ class Prioritized(Transform):
     by: str = static()
 
     lossless = True
+    compares = True
     delivers = False
     silences = True
+
+    @property
+    def needs_variance(self) -> bool:
+        return self.by == "variance"
+
+    @property
+    def needs_returns(self) -> bool:
+        return self.by == "returns"
 
     def exchange(self, key: jax.Array, wire: Any, cohort: Cohort, envelopes: Envelope) -> tuple[Any, Envelope]:
         header = envelopes.header
@@ -142,9 +158,12 @@ def return_weights(inverse: bool = False, offset: float = 0.0, smallest: float =
         inverse: True for 1/R_k.
         offset: subtracted from the returns.
         smallest: least value > 0 of what is left.
+
+    Raises:
+        ValueError: a value is wrong; by `make_round`: the learner does not tell returns.
     """
     check_flag("inverse", inverse)
-    check_range("offset", offset)
+    check_range("offset", offset, open_low=True, open_high=True)
     check_range("smallest", smallest, 0, open_low=True, open_high=True)
     return ReturnWeights(offset, smallest, inverse)
 
@@ -185,6 +204,9 @@ def prioritized(num_messages: int, by: str = "returns") -> Transform:
         num_messages: m >= 1. With fewer messages all are sent.
         by: "returns", the highest mean return of episodes that ended in this round; "samples", the most environment
             steps; "variance", the least variance. Unknown numbers come last, ties go to the smaller id.
+
+    Raises:
+        ValueError: a value is wrong; by `make_round`: the learner does not tell what they are compared by.
     """
     check_count("num_messages", num_messages)
     check_choice("by", by, ("returns", "samples", "variance"))

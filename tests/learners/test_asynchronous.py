@@ -7,10 +7,11 @@ import optax
 import pytest
 
 from fedjax_rl import aggregators, make_round, participation, rl, run, topologies
-from fedjax_rl.core import Cohort, Received, component
+from fedjax_rl.core import Cohort, Marks, Received, Transform, component, tree
 from fedjax_rl.learners import (
     afedpg,
     afedpg_schedules,
+    aggregate_only,
     control_variates,
     fed_async,
     local_training,
@@ -56,7 +57,7 @@ def arrive(data, make_learner, order, scale=lambda staleness: 1.0):
     def one(shared, download, physics, local, factor):
         local, envelope, _ = learner.update(key, env, physics, download, local, None)
         payload = jax.tree.map(lambda x: factor * x, envelope.payload)
-        received = Received(jnp.float32(1), jnp.int32(1), jnp.float32(1 / N), factor)
+        received = Received(jnp.float32(1), jnp.int32(1), jnp.float32(1 / N), Marks(factor, envelope.marks.note))
         return learner.merge(key, env, shared, payload, received), local
 
     models = []
@@ -247,11 +248,32 @@ def test_arrivals_in_a_round(data, name, size):
     np.testing.assert_allclose(theta, expected[-1], rtol=1e-9)
 
 
+@component
+class Thousandth(Transform):
+    """A message a thousand times shorter."""
+
+    def encode(self, key, agent, envelope, download):
+        return agent, envelope._replace(payload=tree.scale(1e-3, envelope.payload))
+
+
+def test_no_transform_changes_the_momentum(data):
+    # Normalised steps do not depend on the length of the gradients, so only the momentum could be hurt.
+    learner = afedpg(RowsObjective(jnp.asarray(data[1])), 0.1, 0.3)
+    plain, short = (play(data, learner, 5, transforms=ways)[0] for ways in ((), (Thousandth(),)))
+    np.testing.assert_allclose(short, plain, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda o: make_round_of(fed_async(local_training(o, optax.sgd(0.1))), aggregators.mean(expected=1)),
+            r"aggregator must be mean\(\) without expected with FedAsync, got Mean: what arrives is a place",
+        ),
+        (lambda o: aggregate_only(fed_async(local_training(o, optax.sgd(0.1))), ("a",)), "learner must be local_train"),
+        (lambda o: afedpg_schedules(-1.0), r"step_size must lie in \(0, inf\), got -1\.0"),
         (lambda o: afedpg(optax.sgd(1.0), 0.1, 0.1), "objective must be an Objective"),
-        (lambda o: afedpg(o, -0.1, 0.1), r"step_size must lie in \[0, inf\), got -0\.1"),
+        (lambda o: afedpg(o, -0.1, 0.1), r"step_size must lie in \(0, inf\), got -0\.1"),
         (lambda o: afedpg(o, 0.1, 0.0), r"momentum must lie in \(0, 1\], got 0\.0"),
         (lambda o: afedpg(o, 0.1, rl.power_decay(1.5, 0.5)), r"momentum must lie in \(0, 1\], got 1\.5"),
         (lambda o: afedpg(o, 0.1, 0.5, lookahead=1), "lookahead must be True or False"),
@@ -279,6 +301,6 @@ def test_bad_input_is_refused(data, make, message):
         make(RowsObjective(data[1]))
 
 
-def make_round_of(learner):
+def make_round_of(learner, aggregator=None):
     zeros = RowsPhysics(jnp.zeros((1, S, D)), jnp.ones(1))
-    return make_round(RowsFamily(zeros), learner, aggregators.mean(), num_agents=1)
+    return make_round(RowsFamily(zeros), learner, aggregator or aggregators.mean(), num_agents=1)

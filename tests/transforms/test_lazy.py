@@ -197,9 +197,19 @@ def test_the_variance_of_a_mean_of_gradients(data):
     np.testing.assert_allclose(variances[0], expected, rtol=1e-9)
 
 
+def test_an_agent_that_a_trigger_has_silenced_pays_nothing(data):
+    ways = transforms.increasing_period(2, 1), transforms.lazy(0.1, variance_factor=0.0)
+    history = play(data, learner_of(data), ways, num_rounds=4)[1]
+    np.testing.assert_array_equal(history["messages_lost"], 0)
+    np.testing.assert_array_equal(history["uplink_bits"][::2], 0)
+    assert history["uplink_bits"][1] > 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda d: transforms.lazy(0.1, xi="a"), "xi must be one number >= 0"),
+        (lambda d: transforms.lazy(0.1, xi=np.inf), "xi must be one number >= 0"),
         (lambda d: transforms.lazy(0.0), r"step_size must lie in \(0, inf\), got 0\.0"),
         (lambda d: transforms.lazy(0.1, num_past=0), "num_past must be an integer >= 1"),
         (lambda d: transforms.lazy(0.1, variance_factor=-1.0), r"variance_factor must lie in \[0, inf\)"),
@@ -219,11 +229,15 @@ def test_the_variance_of_a_mean_of_gradients(data):
         ),
         (
             lambda d: play(d, learner_of(d), (transforms.lazy(0.1, variance_factor=0.0), transforms.quantize(8))),
-            r"transforms\[1\] must leave messages and weights as they are after transforms\[0\], got Quantize",
+            r"transforms\[1\] must leave messages and weights as they are with transforms\[0\], got Quantize",
         ),
         (
             lambda d: play(d, learner_of(d), (transforms.lazy(0.1, variance_factor=0.0), transforms.cosine_weights())),
-            "got CosineWeights",
+            r"transforms\[1\] .* got CosineWeights: .*; leave it out",
+        ),
+        (
+            lambda d: play(d, learner_of(d), (transforms.cosine_weights(), transforms.lazy(0.1, variance_factor=0.0))),
+            r"transforms\[0\] .* got CosineWeights: .*; leave it out",
         ),
         (
             lambda d: make_round(

@@ -86,6 +86,26 @@ def test_equal_messages_are_told_apart_by_their_agents_not_by_their_slots():
     np.testing.assert_allclose(models[0], ETA * targets[1])
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "way", [transforms.threshold_trigger(2.0), transforms.increasing_period(2, 1), transforms.top_change(2)]
+)
+def test_silence_is_free_and_messages_cost_their_compressed_size(targets, way, last):
+    compress = transforms.quantize(8)
+    _, history = play(targets, *((compress, way) if last else (way, compress)), num_rounds=4)
+    assert (history["silent_share"] > 0).any()
+    np.testing.assert_array_equal(history["uplink_bits"], history["messages_delivered"] * (D * 8 + 32))
+    np.testing.assert_array_equal(history["messages_delivered"] + N * history["silent_share"], N)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_every_attempt_sends_the_compressed_message(targets, last):
+    ways = transforms.erasure(0.5, attempts=3), transforms.quantize(8)
+    bits = play(targets, *(ways[::-1] if last else ways), num_rounds=6)[1]["uplink_bits"]
+    assert (bits % (D * 8 + 32) == 0).all()
+    assert N * (D * 8 + 32) < bits.max() <= 3 * N * (D * 8 + 32)
+
+
 def test_silence_of_all_leaves_the_model(targets):
     theta, history = play(targets, transforms.threshold_trigger(1e6))
     np.testing.assert_array_equal(theta, 0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl import aggregators, make_round, run, transforms
+from fedjax_rl import aggregators, make_round, run, topologies, transforms
 from fedjax_rl.core import Transform, component, seal
 from tests.probes.quadratic import Descent, Targets
 
@@ -24,6 +24,10 @@ class Told(Descent):
 
     @property
     def measures_variance(self):
+        return True
+
+    @property
+    def tells_returns(self):
         return True
 
     def update(self, key, env, physics, download, local, work):
@@ -131,6 +135,11 @@ def test_the_mean_over_nobody_leaves_the_model(targets, aggregator):
     assert history["nonfinite_merges"].tolist() == [0, 0]
 
 
+def of_descent(way, topology=None):
+    family = Targets(jnp.ones((2, 3)))
+    return make_round(family, Descent(0.5), aggregators.mean(), num_agents=2, transforms=(way,), topology=topology)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -146,6 +155,16 @@ def test_the_mean_over_nobody_leaves_the_model(targets, aggregator):
                 transforms=(transforms.inverse_variance(),),
             ),
             "learner must estimate the variance of its messages",
+        ),
+        (lambda: of_descent(transforms.prioritized(1, "variance")), "learner must estimate the variance"),
+        (lambda: of_descent(transforms.prioritized(1)), "learner must tell the returns .* Prioritized reads them"),
+        (lambda: of_descent(transforms.return_weights()), "learner must tell the returns of its episodes"),
+        *(
+            (
+                lambda way=way: of_descent(way, topologies.sequential(topologies.snapshot(topologies.star()))),
+                "must not compare the messages of a round with Sequential",
+            )
+            for way in (transforms.top_change(1), transforms.cosine_weights(), transforms.aligned(1))
         ),
     ],
 )  # fmt: skip
