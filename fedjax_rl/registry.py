@@ -145,6 +145,7 @@ ROLES: dict[str, dict[str, str]] = {
         "power_of_choice": "participation:power_of_choice",
         "deadline_cohort": "participation:deadline_cohort",
         "resource_cohort": "participation:resource_cohort",
+        "resource_weights": "participation:resource_weights",
         "availability": "participation:availability",
         "opt_out": "participation:opt_out",
         "performance_triggered": "participation:performance_triggered",

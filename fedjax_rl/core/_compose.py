@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from . import tree
 from ._component import check_count
 from ._neutral import Everyone, Star
-from ._roles import UNKNOWN_JOB, Aggregator, Cohort, EnvFamily, Job, Learner, Need, Participation, Topology, Transform
+from ._roles import UNKNOWN_JOB, Aggregator, EnvFamily, Job, Learner, Need, Participation, Topology, Transform
 from ._round import Round, expected_job
 
 
@@ -83,13 +83,13 @@ def make_round(
         payload, job = _message_and_job(round_)
     participation.check(num_agents, job)
     cohort = _first_cohort(round_, job)
-    _check_needs(round_, cohort)
+    _check_needs(round_)
     if payload is not None:
         _check_stack(round_, payload, cohort.active.shape[0])
     return round_
 
 
-def _check_needs(round_: Round, cohort: Cohort) -> None:
+def _check_needs(round_: Round) -> None:
     """Refuses what the learner, or a transform, cannot work with."""
     needs, name = round_.learner.needs, type(round_.learner).__name__
     for i, t in enumerate(round_.transforms):
@@ -139,6 +139,8 @@ def _check_needs(round_: Round, cohort: Cohort) -> None:
             )
         if Need.WHOLE in needs and not t.lossless:
             raise ValueError(_unmet(f"transforms[{i}] must leave messages as they are", name, t, Need.WHOLE))
+        if Need.EVERYONE in needs and t.drops:
+            raise ValueError(_unmet(f"transforms[{i}] must not let agents vanish", name, t, Need.EVERYONE))
         if Need.DELIVERY in needs and not t.delivers:
             raise ValueError(_unmet(f"transforms[{i}] must not lose messages", name, t, Need.DELIVERY))
     topology = round_.topology
@@ -149,8 +151,13 @@ def _check_needs(round_: Round, cohort: Cohort) -> None:
         raise ValueError(_unmet("topology must leave messages as they are", name, topology, Need.WHOLE))
     if Need.DELIVERY in needs and not topology.delivers:
         raise ValueError(_unmet("topology must not lose messages", name, topology, Need.DELIVERY))
-    if Need.EVERYONE in needs and cohort.index is not None:
+    if Need.EVERYONE in needs and not round_.participation.complete:
         raise ValueError(_unmet("participation must be everyone()", name, round_.participation, Need.EVERYONE))
+    if round_.participation.charges_transfers and not topology.carries_messages:
+        raise ValueError(
+            f"participation must have a system without links with {type(topology).__name__}, got "
+            f"{type(round_.participation).__name__}: what travels there is not one message up and down in every round"
+        )
     if Need.SUM in needs and not round_.aggregator.recovers_sum:
         raise ValueError(_unmet("aggregator must be mean()", name, round_.aggregator, Need.SUM))
     if Need.AVERAGE in needs and not round_.aggregator.averages:

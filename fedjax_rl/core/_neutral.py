@@ -50,6 +50,10 @@ class Star(Topology):
 class Everyone(Participation):
     """All N agents act in every round; a round takes one unit of virtual time."""
 
+    @property
+    def complete(self) -> bool:
+        return True
+
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Any:
         return jnp.float32(0)
 

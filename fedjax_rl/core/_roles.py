@@ -42,6 +42,8 @@ class Cohort(NamedTuple):
     # f32[M] when each began and ended its job [s], where the rule knows; None: all of them from close to close
     start: jax.Array | None = None
     finish: jax.Array | None = None
+    # bool[M] who began and was not ready in time: nothing of that agent arrives, and it stays as it was; None: nobody
+    late: jax.Array | None = None
 
     def ids(self) -> jax.Array:
         """i32[M] agent ids."""
@@ -415,6 +417,21 @@ class Participation(abc.ABC):
     def observes(self) -> bool:
         """Whether what it draws depends on what happened in earlier rounds."""
         return type(self).observe is not Participation.observe
+
+    @property
+    def complete(self) -> bool:
+        """Whether all agents act in every round."""
+        return False
+
+    @property
+    def keeps_time(self) -> bool:
+        """Whether it says how long a round takes, so that nothing around it may change who acts or how much."""
+        return False
+
+    @property
+    def charges_transfers(self) -> bool:
+        """Whether part of that time is spent on a download and an upload of every agent that acts."""
+        return False
 
     def check(self, num_agents: int, job: Job) -> None:
         """Raises `ValueError` when the rule does not fit that many agents, or needs to know more of their job."""

@@ -99,7 +99,7 @@ class Round:
             k_node = _keys(state.key, jnp.int32(0))[3]  # merges are told apart by their number
         before = cohort.take((state.local, state.memory))
         xs = (
-            (cohort.ids(), cohort.active, cohort.weight, cohort.work, cohort.turn),
+            (cohort.ids(), cohort.active, cohort.weight, cohort.work, cohort.turn, cohort.late),
             *cohort.take((state.physics, state.places.own)),
             before,
         )
@@ -157,7 +157,7 @@ class Round:
             places,
             who,
         )
-        reduced["nonfinite_merges"] = _refused(places) - _refused(state.places)
+        reduced["nonfinite_merges"] = _refused(places, cohort) - _refused(state.places, cohort)
         reduced |= self.topology.report(state.places, places)
         reduced |= self.participation.report(state.who, who)
         return self._pin(tree.strong(new)), {**reduced, "virtual_time": cohort.time}
@@ -334,7 +334,7 @@ def _one_agent(
 ) -> tuple[tuple[PyTree, PyTree], tuple[Envelope, jax.Array]]:
     """What one agent does in a round: download, learn, encode, send. A non-finite agent stays as it was."""
     round_, key, public = common
-    agent, active, weight, work, turn = slot
+    agent, active, weight, work, turn, late = slot
     key = key if turn is None else _keys(key, turn)[1]
     key = jax.random.fold_in(key, agent)  # a function of the agent, never of its slot
     places = Places(public, own)
@@ -366,15 +366,16 @@ def _one_agent(
     after = tree.where(sent, (local, tuple(memory)), before)
     if not round_._settles_late:
         after = round_._settle(before, after, sent & (envelope.weight > 0))
+    begins = active if late is None else active | late
     metrics = {name: reports.mask(reports.as_metric(value), sent) for name, value in metrics.items()}
     metrics |= {
-        "downlink_bits": reports.Sum(jnp.where(active, downlink, 0.0)),
+        "downlink_bits": reports.Sum(jnp.where(begins, downlink, 0.0)),
         "nonfinite_messages": reports.Sum((present & ~finite).astype(jnp.int32)),
-        "agent_updates": reports.Sum(active.astype(jnp.int32)),
+        "agent_updates": reports.Sum(begins.astype(jnp.int32)),
         **round_._arrivals(sent, envelope),
     }
-    if any(t.drops for t in round_.transforms):
-        metrics["agents_dropped"] = reports.Sum((active & ~present).astype(jnp.int32))
+    if late is not None or any(t.drops for t in round_.transforms):
+        metrics["agents_dropped"] = reports.Sum((begins & ~present).astype(jnp.int32))
     return (after, metrics), (envelope, round_.topology.address(places, agent))
 
 
@@ -396,9 +397,10 @@ def _replace_leaves(old: PyTree, new: list, changes: list[bool]) -> PyTree:
     return jax.tree.unflatten(structure, [next(rest) if c else x for x, c in zip(leaves, changes, strict=True)])
 
 
-def _refused(places: Places) -> jax.Array:
-    """i32[]: merges that the meeting places have refused since the start."""
-    nodes = jax.tree.leaves(places, is_leaf=lambda x: isinstance(x, NodeState))
+def _refused(places: Places, cohort: Any) -> jax.Array:
+    """i32[]: merges that the meeting places which a cohort reaches have refused since the start."""
+    reached = places._replace(own=cohort.take(places.own))
+    nodes = jax.tree.leaves(reached, is_leaf=lambda x: isinstance(x, NodeState))
     return sum((jnp.sum(n.refused) for n in nodes if isinstance(n, NodeState)), start=jnp.int32(0))
 
 

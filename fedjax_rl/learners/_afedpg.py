@@ -128,7 +128,7 @@ def afedpg(
     with the gradient. d begins as the first gradient (a = 1 in the first step, except in its lookahead, where
     (1 - a)/a keeps the given a). One arrival per server step is `sequential(snapshot(star()))` with `first_arrivals`;
     one agent alone is N-PG-IGT. Several gradients of one version that are merged at once are the minibatch methods:
-    Rennala with weight="steps" or "samples", Malenia with weight="uniform". Agents are evaluated with theta.
+    Rennala with weight="steps", Malenia with weight="uniform". Agents are evaluated with theta.
 
     All parameters that the objective trains, a critic's too, share the direction and its norm. The momentum of several
     gradients that are merged at once is their weighted mean; no transform changes it.

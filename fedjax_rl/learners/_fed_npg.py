@@ -166,7 +166,7 @@ class FedNPGADMM(_FederatedNPG):
 
     @property
     def needs(self) -> frozenset[Need]:
-        return frozenset({Need.EVERYONE})
+        return frozenset({Need.EVERYONE, Need.DELIVERY})
 
     def init_shared(self, key: jax.Array, env: Any) -> NPGShared:
         params = self.objective.init(key, env)

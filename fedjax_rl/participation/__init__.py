@@ -20,6 +20,8 @@ from ._power_of_choice import PerformanceTriggered as PerformanceTriggered
 from ._power_of_choice import PowerOfChoice as PowerOfChoice
 from ._power_of_choice import performance_triggered as performance_triggered
 from ._power_of_choice import power_of_choice as power_of_choice
+from ._resource_weights import ResourceWeights as ResourceWeights
+from ._resource_weights import resource_weights as resource_weights
 from ._system import Link as Link
 from ._system import System as System
 from ._system import fixed_system as fixed_system

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Cohort, Job, Participation, check, check_range, component, static
-from ._timed import Around, Wrapper
+from ._timed import Wrapper, check_rule
 
 
 class Presence(NamedTuple):
@@ -28,24 +28,24 @@ class Availability(Wrapper):
         up = jax.random.uniform(key, (num_agents,)) < self.up / (self.up + self.down)
         return Presence(up, jnp.zeros(num_agents, jnp.int32), jnp.int32(0))
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        own, ids = state.own, cohort.ids()
+    def change(self, key: jax.Array, own: Presence, cohort: Cohort) -> tuple[Presence, Cohort]:
+        ids = cohort.ids()
+        # Read before the tables are written, so that the compiler need not copy all N of them.
+        looked, was_up = jax.lax.optimization_barrier((cohort.take(own.looked), cohort.take(own.up)))
         # The chain's law after k rounds is known, so an agent's state is drawn when it is asked for: O(M), exactly.
-        elapsed = own.num_rounds - cohort.take(own.looked)
+        elapsed = own.num_rounds - looked
         stays = 1 - self.up - self.down
         memory = jnp.abs(stays) ** elapsed * jnp.where((stays < 0) & (elapsed % 2 == 1), -1, 1)
         share = self.up / (self.up + self.down)
-        chance = share + (cohort.take(own.up) - share) * memory
-        k_chain = jax.random.fold_in(key, 1)
-        u = jax.vmap(lambda agent: jax.random.uniform(jax.random.fold_in(k_chain, agent)))(ids)
+        chance = share + (was_up - share) * memory
+        u = jax.vmap(lambda agent: jax.random.uniform(jax.random.fold_in(key, agent)))(ids)
         up = u < chance
         own = Presence(
             cohort.put(own.up, up),
             cohort.put(own.looked, jnp.full_like(ids, own.num_rounds)),
             own.num_rounds + 1,
         )
-        return Around(inner, own), cohort._replace(active=cohort.active & up)
+        return own, cohort._replace(active=cohort.active & up)
 
 
 @component
@@ -58,16 +58,16 @@ class OptOut(Wrapper):
         self.rule.check(num_agents, job)
         if self.agents and max(self.agents) >= num_agents:
             raise ValueError(f"agents must be ids below num_agents = {num_agents}, got {max(self.agents)}")
+        if len(self.agents) == num_agents:
+            raise ValueError(f"agents must leave somebody who acts, got all {num_agents}")
 
     def init_own(self, key: jax.Array, num_agents: int, job: Job) -> jax.Array:
         out = np.zeros(num_agents, bool)
         out[list(self.agents)] = True
         return jnp.asarray(out)
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        active = cohort.active & ~cohort.take(state.own)
-        return Around(inner, state.own), cohort._replace(active=active)
+    def change(self, key: jax.Array, own: jax.Array, cohort: Cohort) -> tuple[jax.Array, Cohort]:
+        return own, cohort._replace(active=cohort.active & ~cohort.take(own))
 
 
 def availability(rule: Participation, up: float, down: float) -> Participation:
@@ -83,6 +83,7 @@ def availability(rule: Participation, up: float, down: float) -> Participation:
 
     Reference: Gilbert, "Capacity of a burst-noise channel", 1960 (the chain).
     """
+    check_rule("availability", rule)
     check_range("up", up, 0, 1, open_low=True)
     check_range("down", down, 0, 1)
     return Availability(rule, up, down)
@@ -95,5 +96,6 @@ def opt_out(rule: Participation, agents: Sequence[int]) -> Participation:
         rule: who would act.
         agents: their ids.
     """
+    check_rule("opt_out", rule)
     check("agents", agents, lambda v: all(int(i) == i and i >= 0 for i in v), "must be a tuple of ids >= 0")
     return OptOut(rule, tuple(sorted({int(i) for i in agents})))

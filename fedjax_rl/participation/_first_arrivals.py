@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_count, check_range, component, static
-from ._system import System, arrays
+from ._system import System, arrays, check_system
 
 
 BRANCHES = 32
@@ -52,6 +52,14 @@ class FirstArrivals(Participation):
     @property
     def needs_job(self) -> bool:
         return True
+
+    @property
+    def keeps_time(self) -> bool:
+        return True
+
+    @property
+    def charges_transfers(self) -> bool:
+        return self.system.has_links
 
     def check(self, num_agents: int, job: Job) -> None:
         self.system.check(num_agents, job)
@@ -180,6 +188,7 @@ def first_arrivals(system: System, batch: int = 1, deadline: float | None = None
         deadline: the batch also closes when so much time has passed since the last one closed, even when it is empty
             (elastic synchronisation) [s]; None: never.
     """
+    check_system(system)
     check_count("batch", batch)
     if deadline is not None:
         check_range("deadline", deadline, 0, math.inf, open_low=True, remedy="use None for none")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_choice, check_count, component, static
-from ._system import System, arrays
+from ._system import System, arrays, check_system
 
 
 class Race(NamedTuple):
@@ -28,6 +28,14 @@ class GradientRace(Participation):
     @property
     def needs_job(self) -> bool:
         return True
+
+    @property
+    def keeps_time(self) -> bool:
+        return True
+
+    @property
+    def charges_transfers(self) -> bool:
+        return self.system.has_links
 
     def check(self, num_agents: int, job: Job) -> None:
         self.system.check(num_agents, job)
@@ -88,7 +96,7 @@ def gradient_race(system: System, total: int, stop: str = "total", most: int = 1
         stop="harmonic":  (1/N sum_i 1 / B_i)^-1 >= M / N     (Malenia; everyone delivers at least once)
 
     and agent i has done B_i local steps, which is the cohort's `work`; who has delivered none does not act. Weigh
-    messages by samples for Rennala's mean over gradients, uniformly for Malenia's mean of means. Touches all N agents,
+    messages by "steps" for Rennala's mean over gradients, uniformly for Malenia's mean of means. Touches all N agents,
     as everyone competes: O(N K log N K) a round.
 
     Args:
@@ -100,6 +108,7 @@ def gradient_race(system: System, total: int, stop: str = "total", most: int = 1
 
     Reference: Tyurin, Spiridonov and Rudenko, arXiv 2509.24305, 2026 (AggregateRennala, AggregateMalenia).
     """
+    check_system(system)
     check_count("total", total)
     check_choice("stop", stop, ("total", "harmonic"))
     check_count("most", most)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import check, check_range, is_concrete
-from ._system import Link, System
+from ._system import Link, System, check_system
 
 
 def link(uplink: Any = np.inf, downlink: Any = np.inf, latency: Any = 0.0) -> Link:
@@ -52,8 +52,11 @@ def with_link(system: System, link: Link) -> System:
         link: how fast their messages travel, the same for all or f[N].
 
     Raises:
-        ValueError: a part of the link has another shape than [] or [N].
+        ValueError: not a system or no link, or a part of the link has another shape than [] or [N].
     """
+    check_system(system)
+    if not isinstance(link, Link):
+        raise ValueError(f"link must be a Link, got {link!r}; for example edge_link()")
     num_agents = system.num_agents
     fields = {}
     for name, value in link._asdict().items():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Mean, Metrics, Participation, as_metric, check_count, check_range, component, static
-from ._timed import Around, Wrapper
+from ._timed import Around, Wrapper, check_rule
 from ._uniform_cohort import sample_distinct
 
 
@@ -104,12 +104,10 @@ class PerformanceTriggered(Wrapper):
         none = jnp.full(num_agents, -jnp.inf, jnp.float32)
         return Progress(none, jnp.zeros(num_agents, jnp.int32), jnp.int32(0))
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        own = state.own
+    def change(self, key: jax.Array, own: Progress, cohort: Cohort) -> tuple[Progress, Cohort]:
         awake = cohort.take(own.rests_until) <= own.num_rounds
         own = own._replace(num_rounds=own.num_rounds + 1)
-        return Around(inner, own), cohort._replace(active=cohort.active & awake)
+        return own, cohort._replace(active=cohort.active & awake)
 
     def observe(self, state: Around, cohort: Cohort, metrics: Metrics) -> Around:
         value, known = _reported(metrics, _SCORES.get(self.by, (self.by, 1.0))[0])
@@ -139,6 +137,7 @@ def performance_triggered(
         patience: rounds of rest, >= 1.
         by: "return" (`train_return_mean`), or the name of a metric of the agents that should grow.
     """
+    check_rule("performance_triggered", rule)
     check_range("improvement", improvement, 0, math.inf, open_high=True)
     check_count("patience", patience)
     if not isinstance(by, str):

@@ -9,6 +9,9 @@ import numpy as np
 from ..core import Job, check, check_count, check_range, component, is_concrete
 
 
+_LARGEST_SPREAD = 5  # of the logarithm of a time; from there on single precision takes the smallest for nothing
+
+
 class Link(NamedTuple):
     """Both ways between an agent and its meeting place, each value a number or f[N]."""
 
@@ -73,6 +76,19 @@ class System:
                     "raise seconds_per_env_step, seconds_per_gradient or seconds_per_job"
                 )
 
+    def check_deadline(self, num_agents: int, job: Job, deadline: Any) -> None:
+        """Raises `ValueError` when no agent is expected to be ready by then."""
+        if is_concrete((self, deadline)):
+            fastest = float(np.min(self.expected(jnp.arange(num_agents), job)))
+            if fastest > deadline:
+                raise ValueError(f"deadline must be at least {fastest:g} s, the fastest job, got {deadline}")
+
+    @property
+    def has_links(self) -> bool:
+        """Whether messages take time to travel, as far as that is known."""
+        links = self.uplink, self.downlink, self.latency
+        return is_concrete(links) and bool(np.any(np.asarray(links[:2]) < np.inf) or np.any(np.asarray(links[2]) > 0))
+
     def computing(self, agents: jax.Array, job: Job) -> jax.Array:
         """f[M]: expected seconds that a whole job of each agent takes to compute."""
         by_step, by_gradient = (jnp.asarray(x)[agents] for x in (self.seconds_per_env_step, self.seconds_per_gradient))
@@ -120,6 +136,12 @@ class System:
         return computing * share + self.travelling(agents, job)
 
 
+def check_system(system: Any) -> None:
+    """Raises `ValueError` unless it is a system."""
+    if not isinstance(system, System):
+        raise ValueError(f"system must be a System, got {system!r}; for example ratio_system(num_agents, 4.0)")
+
+
 def arrays(job: Job) -> Job:
     """The job as arrays, for a carried state."""
     return jax.tree.map(lambda x: jnp.asarray(x, float), job)
@@ -133,6 +155,9 @@ def _make(slowness: Any, per_job: Any, per_env_step: Any, per_gradient: Any, jit
         "seconds_per_gradient": per_gradient,
         "jitter": jitter,
     }
+    check("jitter", jitter, lambda v: np.all(np.asarray(v) <= _LARGEST_SPREAD), f"must be at most {_LARGEST_SPREAD}")
+    for name in ("seconds_per_job", "seconds_per_env_step", "seconds_per_gradient"):
+        check(name, numbers[name], lambda v: np.ndim(v) == 0, "must be one number", "fixed_system takes one per agent")
     for name, value in numbers.items():
         check(name, value, lambda v: np.all(np.isfinite(v)) and np.all(np.asarray(v) >= 0), "must be finite and >= 0")
     check(
@@ -153,10 +178,11 @@ def fixed_system(seconds: Any, jitter: Any = 0.0) -> System:
         seconds: f[N] > 0 [s].
         jitter: sigma of the log-normal factor of each job, a number or f[N].
     """
-    check(
-        "seconds", seconds, lambda v: np.ndim(v) == 1 and np.all(np.isfinite(v)) and np.all(np.asarray(v) > 0),
-        "must be f[N], one positive number of seconds per agent",
-    )  # fmt: skip
+
+    def good(v: Any) -> bool:
+        return np.ndim(v) == 1 and np.size(v) > 0 and bool(np.all(np.isfinite(v)) and np.all(np.asarray(v) > 0))
+
+    check("seconds", seconds, good, "must be f[N], one positive number of seconds per agent")
     slowness = np.asarray(seconds, float) if is_concrete(seconds) else jnp.asarray(seconds)
     return _make(slowness, 1.0, 0.0, 0.0, jitter)
 
@@ -239,7 +265,7 @@ def log_normal_system(
         jitter: sigma of the log-normal factor of each job.
     """
     check_count("num_agents", num_agents)
-    check_range("sigma", sigma, 0, np.inf, open_high=True)
+    check_range("sigma", sigma, 0, _LARGEST_SPREAD)
     check_count("seed", seed, 0)
     slowness = np.exp(sigma * np.random.default_rng(seed).standard_normal(num_agents))
     return _make(slowness, seconds_per_job, seconds_per_env_step, seconds_per_gradient, jitter)

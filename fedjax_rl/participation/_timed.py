@@ -1,5 +1,6 @@
 """Rules around a rule, and the virtual time of synchronous rounds."""
 
+import abc
 import math
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_range, component
-from ._system import System, arrays
+from ._system import System, arrays, check_system
 
 
 class Around(NamedTuple):
@@ -24,6 +25,11 @@ class Wrapper(Participation):
     rule: Participation
 
     @property
+    def depth(self) -> int:
+        """How many rules there are inside; the random numbers of two wrappers differ by it."""
+        return 1 + getattr(self.rule, "depth", 0)
+
+    @property
     def needs_job(self) -> bool:
         return self.rule.needs_job
 
@@ -35,18 +41,39 @@ class Wrapper(Participation):
         self.rule.check(num_agents, job)
 
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Around:
-        return Around(self.rule.init(key, num_agents, job), self.init_own(jax.random.fold_in(key, 1), num_agents, job))
+        own = self.init_own(jax.random.fold_in(key, self.depth), num_agents, job)
+        return Around(self.rule.init(key, num_agents, job), own)
 
     def init_own(self, key: jax.Array, num_agents: int, job: Job) -> Any:
         """What it remembers itself."""
         del key, num_agents, job
         return ()
 
+    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
+        inner, cohort = self.rule.sample(key, state.inner, num_agents)
+        own, cohort = self.change(jax.random.fold_in(key, self.depth), state.own, cohort)
+        return Around(inner, own), cohort
+
+    @abc.abstractmethod
+    def change(self, key: jax.Array, own: Any, cohort: Cohort) -> tuple[Any, Cohort]:
+        """What it makes of the rule's cohort."""
+
     def observe(self, state: Around, cohort: Cohort, metrics: Any) -> Around:
         return state._replace(inner=self.rule.observe(state.inner, cohort, metrics))
 
     def report(self, before: Around, after: Around) -> Any:
         return self.rule.report(before.inner, after.inner)
+
+
+def check_rule(name: str, rule: Any) -> None:
+    """Raises `ValueError` unless a wrapper of that name may change whom the rule chooses and what they do."""
+    if not isinstance(rule, Participation):
+        raise ValueError(f"rule must be a rule of participation, got {rule!r}; for example everyone()")
+    if rule.keeps_time:
+        raise ValueError(
+            f"rule must not keep time already with {name}, got {type(rule).__name__}, whose clock would not know of "
+            f"the change; put timed(...) around {name}(...)"
+        )
 
 
 class Watch(NamedTuple):
@@ -67,26 +94,40 @@ class Timed(Wrapper):
     def needs_job(self) -> bool:
         return True
 
+    @property
+    def complete(self) -> bool:
+        return self.rule.complete and self.deadline is None
+
+    @property
+    def keeps_time(self) -> bool:
+        return True
+
+    @property
+    def charges_transfers(self) -> bool:
+        return self.system.has_links
+
     def check(self, num_agents: int, job: Job) -> None:
         self.rule.check(num_agents, job)
         self.system.check(num_agents, job)
+        if self.deadline is not None:
+            self.system.check_deadline(num_agents, job, self.deadline)
 
     def init_own(self, key: jax.Array, num_agents: int, job: Job) -> Watch:
         return Watch(key, arrays(job), jnp.int32(0), jnp.zeros((), float))
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        watch, agents = state.own, cohort.ids()
+    def change(self, key: jax.Array, own: Watch, cohort: Cohort) -> tuple[Watch, Cohort]:
+        watch, agents = own, cohort.ids()
         turn = jnp.full_like(agents, watch.num_rounds) if cohort.turn is None else cohort.turn
         seconds = self.system.seconds(watch.key, agents, turn, watch.job, cohort.work)
-        active, latest = cohort.active, jnp.max(jnp.where(cohort.active, seconds, 0))
-        if self.deadline is not None:
-            active = active & (seconds <= self.deadline)
-            latest = jnp.minimum(latest, self.deadline)
-        time = watch.time + latest.astype(watch.time.dtype)
         start = jnp.full_like(seconds, watch.time)
-        cohort = cohort._replace(active=active, time=time, start=start, finish=start + seconds)
-        return Around(inner, watch._replace(num_rounds=watch.num_rounds + 1, time=time)), cohort
+        if self.deadline is not None:
+            late = seconds > self.deadline
+            cohort = cohort._replace(active=cohort.active & ~late, late=cohort.active & late)
+            seconds = jnp.minimum(seconds, self.deadline)
+        begins = cohort.active if cohort.late is None else cohort.active | cohort.late
+        time = watch.time + jnp.max(jnp.where(begins, seconds, 0)).astype(watch.time.dtype)
+        cohort = cohort._replace(time=time, start=start, finish=start + seconds)
+        return watch._replace(num_rounds=watch.num_rounds + 1, time=time), cohort
 
 
 def timed(rule: Participation, system: System, deadline: float | None = None) -> Participation:
@@ -98,8 +139,14 @@ def timed(rule: Participation, system: System, deadline: float | None = None) ->
         rule: who acts; its own time is not used.
         system: how long jobs take.
         deadline: a round lasts at most so long, and who is not ready by then drops out of it in the middle: nothing of
-            that agent arrives, and it stays as it was before the round [s]; None: everybody is waited for.
+            that agent arrives, and it stays as it was before the round (metric `agents_dropped`) [s]; None: everybody
+            is waited for.
+
+    Raises:
+        ValueError: a value is wrong, or the rule has a clock of its own; by `make_round`: nobody meets the deadline.
     """
+    check_rule("timed", rule)
+    check_system(system)
     if deadline is not None:
         check_range("deadline", deadline, 0, math.inf, open_low=True, remedy="use None for none")
     return Timed(rule, system, deadline)

@@ -14,7 +14,9 @@ class Timeline(NamedTuple):
     agent: np.ndarray  # i32[J]
     start: np.ndarray  # f[J] [s]
     finish: np.ndarray  # f[J] [s]
-    round: np.ndarray  # i32[J] in which the job's message arrived
+    round: np.ndarray  # i32[J] in which the job ended
+    late: np.ndarray  # bool[J] cut off by a deadline: nothing of it arrived
+    close: np.ndarray  # f[R] when each round closed [s]
 
 
 def timeline(round_: Round, num_rounds: int, key: jax.Array, cohorts: Cohort | None = None) -> Timeline:
@@ -32,7 +34,7 @@ def timeline(round_: Round, num_rounds: int, key: jax.Array, cohorts: Cohort | N
         from one closing time to the next.
 
     Raises:
-        ValueError: the rule observes what agents report, and no cohorts are given.
+        ValueError: the rule observes what agents report, and no cohorts are given; or nobody acts in these rounds.
     """
     check_count("num_rounds", num_rounds)
     if cohorts is None:
@@ -50,6 +52,7 @@ def timeline(round_: Round, num_rounds: int, key: jax.Array, cohorts: Cohort | N
     if cohorts.time.shape != (num_rounds,):
         raise ValueError(f"cohorts must have leaves [{num_rounds}, ...], got times of shape {cohorts.time.shape}")
     time, active = np.asarray(cohorts.time), np.asarray(cohorts.active)
+    late = np.zeros_like(active) if cohorts.late is None else np.asarray(cohorts.late)
     size = active.shape[1]
     agent = np.tile(np.arange(size), (num_rounds, 1)) if cohorts.index is None else np.asarray(cohorts.index)
     closes = np.repeat(time[:, None], size, 1)
@@ -57,4 +60,8 @@ def timeline(round_: Round, num_rounds: int, key: jax.Array, cohorts: Cohort | N
     start = opens if cohorts.start is None else np.asarray(cohorts.start)
     finish = closes if cohorts.finish is None else np.asarray(cohorts.finish)
     rounds = np.repeat(np.arange(num_rounds, dtype=np.int32)[:, None], size, 1)
-    return Timeline(*(x[active] for x in (agent.astype(np.int32), start, finish, rounds)))
+    began = active | late
+    if not began.any():
+        raise ValueError(f"num_rounds must reach a round in which somebody acts, got {num_rounds}; nobody did")
+    agent, start, finish, rounds, late = (x[began] for x in (agent.astype(np.int32), start, finish, rounds, late))
+    return Timeline(agent, start, finish, rounds, late, time)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Cohort, Job, Participation, check, check_count, check_range, component, is_concrete, static
-from ._system import System, arrays
+from ._system import System, arrays, check_system
 from ._uniform_cohort import sample_distinct
 
 
@@ -84,10 +84,7 @@ class DeadlineCohort(Participation):
         self.system.check(num_agents, job)
         if self.size > num_agents:
             raise ValueError(f"size must not exceed num_agents = {num_agents}, got {self.size}")
-        if is_concrete((self.system, self.deadline)):
-            fastest = float(np.min(self.system.expected(jnp.arange(num_agents), job)))
-            if fastest > self.deadline:
-                raise ValueError(f"deadline must be at least {fastest:g} s, the fastest job, got {self.deadline}")
+        self.system.check_deadline(num_agents, job, self.deadline)
 
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Waiting:
         return Waiting(arrays(job), jnp.float32(0))
@@ -136,6 +133,7 @@ def resource_cohort(system: System, size: int) -> Participation:
         system: how long jobs take.
         size: M.
     """
+    check_system(system)
     check_count("size", size)
     return ResourceCohort(system, size)
 
@@ -155,6 +153,7 @@ def deadline_cohort(system: System, size: int, deadline: float) -> Participation
     Reference: Nishio and Yonetani, "Client selection for federated learning with heterogeneous resources in mobile
         edge", ICC 2019.
     """
+    check_system(system)
     check_count("size", size)
     check_range("deadline", deadline, 0, math.inf, open_low=True)
     return DeadlineCohort(system, deadline, size)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Cohort, Job, Participation, check, check_count, check_range, component, is_concrete, static
-from ._system import System, arrays
-from ._timed import Around, Wrapper
+from ._system import System, arrays, check_system
+from ._timed import Wrapper, check_rule
 from ._water_filling import _alpha, water_filling
 
 
@@ -32,9 +32,12 @@ class ProportionalWork(Wrapper):
     def init_own(self, key: jax.Array, num_agents: int, job: Job) -> Job:
         return arrays(job)
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        job, ids = state.own, cohort.ids()
+    @property
+    def complete(self) -> bool:
+        return self.rule.complete
+
+    def change(self, key: jax.Array, own: Job, cohort: Cohort) -> tuple[Job, Cohort]:
+        job, ids = own, cohort.ids()
         step = self.system.computing(ids, job) / job.num_local_steps
         travel = self.system.travelling(ids, job)
         seconds = self.seconds
@@ -42,7 +45,7 @@ class ProportionalWork(Wrapper):
             seconds = jnp.max(jnp.where(cohort.active, travel + step, 0))
         fits = jnp.floor((seconds - travel) / step * (1 + 1e-5))  # room for rounding
         work = jnp.clip(fits, 1, job.num_local_steps).astype(jnp.int32)
-        return Around(inner, job), cohort._replace(work=work)
+        return job, cohort._replace(work=work)
 
 
 @component
@@ -67,18 +70,18 @@ class AllocatedWork(Wrapper):
         weights = jnp.broadcast_to(jnp.asarray(self.weights, float), (num_agents,))
         return weights, jnp.asarray(job.num_local_steps, jnp.int32)
 
-    def sample(self, key: jax.Array, state: Around, num_agents: int) -> tuple[Around, Cohort]:
-        inner, cohort = self.rule.sample(key, state.inner, num_agents)
-        weights, most = state.own
+    def change(self, key: jax.Array, own: Any, cohort: Cohort) -> tuple[Any, Cohort]:
+        weights, most = own
         weights = jnp.where(cohort.active, cohort.take(weights), 0)
         share = water_filling(self.total, self.utility, weights, most)
         whole = jnp.floor(share + 1e-4)  # room for rounding
-        # What the whole numbers leave over goes to the largest remainders.
+        # What the whole numbers leave over goes to the largest remainders; among equal ones the lot decides.
         left = jnp.round(share.sum() - whole.sum())
-        order = jnp.argsort(whole - share)
+        lot = jax.vmap(lambda agent: jax.random.uniform(jax.random.fold_in(key, agent)))(cohort.ids())
+        order = jnp.lexsort((lot, jnp.round(whole - share, 4)))
         rank = jnp.zeros_like(order).at[order].set(jnp.arange(order.shape[0]), unique_indices=True)
         work = jnp.minimum(whole + (rank < left), most).astype(jnp.int32)
-        return Around(inner, state.own), cohort._replace(active=cohort.active & (work > 0), work=work)
+        return own, cohort._replace(active=cohort.active & (work > 0), work=work)
 
 
 def _check_parts(name: str, job: Job) -> None:
@@ -99,6 +102,8 @@ def proportional_work(rule: Participation, system: System, seconds: float | None
         system: how long local steps take, and messages travel.
         seconds: T [s]; None: what the slowest agent of the cohort needs for one local step.
     """
+    check_rule("proportional_work", rule)
+    check_system(system)
     if seconds is not None:
         check_range("seconds", seconds, 0, math.inf, open_low=True, open_high=True)
     return ProportionalWork(rule, system, seconds)
@@ -117,6 +122,7 @@ def allocated_work(
         utility: "log", "sqrt", "log1p" or alpha > 0, as in `water_filling`.
         weights: what an agent's utility counts, a number or f[N] >= 0.
     """
+    check_rule("allocated_work", rule)
     check_count("total", total)
     _alpha(utility)
     check("weights", weights, lambda v: np.all(np.isfinite(v)) and np.all(np.asarray(v) >= 0), "must be >= 0")

@@ -40,7 +40,7 @@ class Kept(NamedTuple):
     time: jax.Array  # i32[] number of the newest download
 
 
-class _Ringed(Wrapper):
+class Ringed(Wrapper):
     """A server that keeps its last downloads."""
 
     size: int
@@ -88,7 +88,7 @@ class _Ringed(Wrapper):
 
 
 @component
-class Asynchronous(_Ringed):
+class Asynchronous(Ringed):
     """Remembers of every agent the version it departed with; build it with `asynchronous`."""
 
     inner: Topology
@@ -122,7 +122,7 @@ class Asynchronous(_Ringed):
 
 
 @component
-class Delayed(_Ringed):
+class Delayed(Ringed):
     """Every agent is late by its own number of rounds; build it with `delayed`."""
 
     inner: Topology

@@ -18,6 +18,7 @@ from ..core import (
     component,
     tree,
 )
+from ._asynchronous import Ringed
 from ._wrapper import Wrapper, check_topology
 
 
@@ -130,9 +131,17 @@ def failover(inner: Topology, failure: float, sync_period: int = 10, outage: int
         outage: rounds without a server, >= 0.
 
     Raises:
-        ValueError: `inner` has no server, or a value is out of its range.
+        ValueError: `inner` has no server, keeps the departed models on it, or a value is out of its range.
     """
     check_topology(inner)
+    below = inner
+    while isinstance(below, Wrapper):
+        if isinstance(below, Ringed):
+            raise ValueError(
+                f"inner must let agents keep the models they departed with under failover, got {type(below).__name__}, "
+                "whose models the failed server kept; use snapshot(...)"
+            )
+        below = below.inner
     if inner.per_agent_models:
         raise ValueError(
             f"inner must have a server that can fail with failover, got {type(inner).__name__}, whose models are the "

@@ -49,15 +49,17 @@ def draw_timeline(jobs: Timeline, path: str | Path, title: str = "") -> Path:
         bars = np.stack([jobs.start[mine], jobs.finish[mine] - jobs.start[mine]], 1)
         colours = [COLOURS[0] if number % 2 == 0 else COLOURS[5] for number in range(len(mine))]
         axes.broken_barh(bars.tolist(), (row - 0.36, 0.72), facecolors=colours, edgecolor="white", linewidth=0.5)
-    for close in np.unique([jobs.finish[jobs.round == number].max() for number in np.unique(jobs.round)]):
+        cut = bars[jobs.late[mine]]
+        axes.broken_barh(cut.tolist(), (row - 0.36, 0.72), facecolors="white", edgecolor=_GREY, hatch="////", lw=0.5)
+    for close in np.unique(jobs.close):
         axes.axvline(close, color=_GREY, linewidth=0.6, alpha=0.6)
     _tidy(axes)
     axes.grid(False)
     axes.set_yticks(range(len(shown)), [str(agent) for agent in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlim(0, jobs.finish.max() * 1.01)
+    axes.set_xlim(0, max(jobs.finish.max(), jobs.close.max()) * 1.01)
     axes.set_ylabel("agent" if len(shown) == len(agents) else f"agent ({len(shown)} of {len(agents)})")
-    axes.set_xlabel("virtual time [s]; a bar is a job, a line is the end of a round")
+    axes.set_xlabel("virtual time [s]; a bar is a job (hatched: too late), a line is the end of a round")
     if title:
         axes.set_title(title, loc="left", fontsize=11)
     return _save(figure, path)

@@ -147,15 +147,15 @@ def inverse_variance(smallest: float = 1e-12) -> Transform:
 
 
 def return_weights(inverse: bool = False, offset: float = 0.0, smallest: float = 1e-3) -> Transform:
-    """Weighs messages by the agents' returns R_k, or by 1/R_k, normalised over the cohort.
+    """Weighs messages by the agents' returns, or by their inverse, normalised over the cohort.
 
-    w_m <- w_m f_m / mean(f), f_m = max(R_m - offset, smallest), or its inverse. R_k lets the good lead; 1/R_k lets the
-    weak catch up. R_k is the mean return of the episodes that ended in this round; where none did, f_m is the mean of
-    the others. Use weight="uniform" in the learner, and an offset below all returns where these may be negative. Needs
-    the stack of messages.
+    w_m <- w_m f_m / mean(f), f_m = max(return_m - offset, smallest), or its inverse. The return lets the good lead; its
+    inverse lets the weak catch up. It is the mean return of the episodes that ended in this round; where none did, f_m
+    is the mean of the others. Use weight="uniform" in the learner, and an offset below all returns where these may be
+    negative. Needs the stack of messages. By speed or reliability instead: `participation.resource_weights`.
 
     Args:
-        inverse: True for 1/R_k.
+        inverse: True for the inverse.
         offset: subtracted from the returns.
         smallest: least value > 0 of what is left.
 

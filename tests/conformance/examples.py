@@ -471,6 +471,10 @@ PARTICIPATION = {
         participation.availability(participation.uniform_cohort(4), 0.3, 0.2),
         participation.availability(participation.everyone(), 0.9, 0.8),
     ],
+    "resource_weights": [
+        participation.resource_weights(participation.uniform_cohort(3), np.arange(1.0, 9.0)),
+        participation.resource_weights(participation.everyone(), SYSTEMS["ratio_system"][0], inverse=True),
+    ],
     "opt_out": [participation.opt_out(participation.everyone(), (0, 3))],
     "performance_triggered": [participation.performance_triggered(participation.uniform_cohort(3), 0.1, 2)],
     "proportional_work": [participation.proportional_work(participation.uniform_cohort(3), SYSTEMS["ratio_system"][0])],

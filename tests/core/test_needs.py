@@ -37,6 +37,7 @@ def tracking():
 
 RING = topologies.gossip(topologies.ring(N))
 CONFLICT = envs.conflict_family(2)
+SYSTEM = participation.fixed_system(np.arange(1.0, N + 1))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,15 @@ CONFLICT = envs.conflict_family(2)
         (tracking, {"transforms": (transforms.erasure(0.1),), "family": CONFLICT}, "must not lose messages"),
         (tracking, {"transforms": (transforms.clip(1.0),), "family": CONFLICT}, "must leave messages as they are"),
         (tracking, {"aggregator": aggregators.median(), "family": CONFLICT}, r"aggregator must be mean\(\)"),
+        *(
+            (pf_lsa, {"participation": rule}, r"participation must be everyone\(\) with PFLSA")
+            for rule in (
+                participation.availability(participation.everyone(), 0.5, 0.5),
+                participation.opt_out(participation.everyone(), (0,)),
+                participation.timed(participation.everyone(), SYSTEM, deadline=2.5),
+            )
+        ),
+        (pf_lsa, {"transforms": (transforms.dropout(0.1),)}, r"transforms\[0\] must not (let agents vanish|lose)"),
     ],
 )
 def test_what_is_not_granted_is_refused(learner, options, message):
@@ -72,5 +82,6 @@ def test_what_is_granted_is_not():
     make(scafflsa(), transforms=(transforms.erasure(0.1),), topology=topologies.star())
     make(scafflsa(), topology=RING)
     make(tracking(), CONFLICT, topology=RING)
+    make(pf_lsa(), participation=participation.timed(participation.everyone(), SYSTEM))
     make(importance(), CONFLICT, transforms=(transforms.erasure(0.1),))
     assert np.isfinite(FAMILY.features).all()

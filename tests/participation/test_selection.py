@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from fedjax_rl import aggregators, make_round, participation, run
+from fedjax_rl import aggregators, make_round, participation, run, topologies
 from fedjax_rl.core import Cohort, Job, Mean
 from tests.probes.quadratic import Descent, Targets
 
@@ -201,3 +201,113 @@ def test_wrappers_pass_reports_and_observations_on():
 def test_bad_input_is_refused(make, text):
     with pytest.raises(ValueError, match=text):
         make(participation)
+
+
+def test_two_chains_around_each_other_are_independent():
+    rule = participation.availability(participation.availability(participation.everyone(), 0.5, 0.5), 0.5, 0.5)
+    acts = drawn(rule, 4000, 1)
+    assert abs(acts.mean() - 0.25) < 6 * math.sqrt(0.25 * 0.75 / 4000)
+
+
+def test_ties_of_a_budget_are_broken_by_lot():
+    acts = drawn(participation.allocated_work(participation.everyone(), 5), 10, 2000)
+    assert (acts.sum(1) == 5).all()
+    chi_square(acts.sum(0), np.full(10, 1000.0))  # negatively dependent, so the statistic is smaller than chi square
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_resource_weights_are_normalised_over_those_who_act(inverse):
+    inner = participation.opt_out(participation.everyone(), (0,))
+    system = participation.fixed_system(1 / np.array([9.0, 1.0, 2.0, 3.0]))
+    expected = np.array([1.0, 2.0, 3.0]) ** (-1 if inverse else 1)
+    for resources in (np.array([9.0, 1.0, 2.0, 3.0]), system):
+        rule = participation.resource_weights(inner, resources, inverse)
+        cohort = rule.sample(jax.random.key(0), rule.init(jax.random.key(0), 4, JOB), 4)[1]
+        np.testing.assert_allclose(cohort.weight[1:], expected / expected.mean(), rtol=1e-6)
+
+
+SYSTEM = participation.fixed_system(np.arange(1.0, 5.0))
+CLOCKS = {
+    "Timed": participation.timed(participation.everyone(), SYSTEM),
+    "FirstArrivals": participation.first_arrivals(SYSTEM, 2),
+    "GradientRace": participation.gradient_race(SYSTEM, 4, most=1),
+}
+AROUND = {
+    "availability": lambda rule: participation.availability(rule, 0.5, 0.5),
+    "opt_out": lambda rule: participation.opt_out(rule, (0,)),
+    "performance_triggered": lambda rule: participation.performance_triggered(rule, 0.1),
+    "proportional_work": lambda rule: participation.proportional_work(rule, SYSTEM),
+    "allocated_work": lambda rule: participation.allocated_work(rule, 4),
+    "timed": lambda rule: participation.timed(rule, SYSTEM),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_nothing_changes_a_cohort_behind_its_clock(name, clock):
+    with pytest.raises(ValueError, match=f"rule must not keep time already with {name}, got {clock}"):
+        AROUND[name](CLOCKS[clock])
+    with pytest.raises(ValueError, match="rule must be a rule of participation, got 'everyone'"):
+        AROUND[name]("everyone")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: participation.timed(participation.everyone(), 3.0), "system must be a System, got 3.0"),
+        (lambda: participation.first_arrivals([1.0, 2.0], 2), r"system must be a System, got \[1.0, 2.0\]"),
+        (lambda: participation.gradient_race(None, 2), "system must be a System, got None"),
+        (lambda: participation.resource_cohort(1.0, 2), "system must be a System"),
+        (lambda: participation.with_link(SYSTEM, 3.0), "link must be a Link, got 3.0"),
+        (lambda: participation.fixed_system([]), "seconds must be f"),
+        (lambda: participation.fixed_system([1.0], jitter=20.0), "jitter must be at most 5"),
+        (lambda: participation.log_normal_system(4, 6.0), r"sigma must lie in \[0, 5\]"),
+        (
+            lambda: participation.uniform_system(4, seconds_per_env_step=np.ones(2)),  # pyright: ignore[reportArgumentType]
+            "seconds_per_env_step must be one number",
+        ),
+        (
+            lambda: participation.resource_weights(participation.everyone(), -np.ones(2)),
+            r"resources must be f\[N\] > 0",
+        ),
+        (lambda: of(participation.resource_weights(participation.everyone(), np.ones(3))), r"resources must be f\[4\]"),
+        (lambda: of(participation.opt_out(participation.everyone(), range(4))), "must leave somebody who acts"),
+        (lambda: of(participation.timed(participation.everyone(), SYSTEM, 0.5)), "deadline must be at least 1 s"),
+        *(
+            (
+                lambda topology=topology: of(
+                    participation.timed(
+                        participation.everyone(), participation.with_link(SYSTEM, participation.edge_link())
+                    ),
+                    topology,
+                ),
+                "participation must have a system without links with",
+            )
+            for topology in (
+                topologies.isolated(),
+                topologies.periodic(period=2),
+                topologies.gossip(topologies.ring(4)),
+            )
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_compiled(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def of(rule, topology=None):
+    return make_round(
+        Targets(jnp.ones((4, 3))), Descent(0.5), aggregators.mean(), num_agents=4, participation=rule, topology=topology
+    )
+
+
+def test_who_misses_the_deadline_is_told():
+    round_ = of(participation.timed(participation.everyone(), SYSTEM, deadline=2.5))
+    _, history = run(round_, round_.init(jax.random.key(0)), 3)
+    assert history["agent_updates"].tolist() == [4] * 3
+    assert history["agents_dropped"].tolist() == [2] * 3
+    assert history["messages_delivered"].tolist() == [2] * 3
+    assert history["downlink_bits"].tolist() == [4 * 3 * 32] * 3
+    assert history["uplink_bits"].tolist() == [2 * 3 * 32] * 3
+    assert history["virtual_time"].tolist() == [2.5, 5.0, 7.5]

@@ -47,6 +47,22 @@ def test_a_rule_that_does_not_tell_works_from_close_to_close():
     assert found.finish.tolist() == [1] * 4 + [2] * 4
 
 
+def test_jobs_cut_off_by_a_deadline_are_seen():
+    rule = participation.timed(participation.everyone(), participation.fixed_system(SECONDS), deadline=2.0)
+    found = participation.timeline(round_of(rule), 2, jax.random.key(0))
+    assert found.late.tolist() == [False, False, True, True] * 2
+    assert found.finish.tolist() == [1.0, 1.75, 2.0, 2.0, 3.0, 3.75, 4.0, 4.0]
+    assert found.close.tolist() == [2.0, 4.0]
+
+
+def test_nobody_to_draw():
+    rule = participation.timed(
+        participation.availability(participation.everyone(), 1e-9, 1.0), participation.fixed_system(SECONDS)
+    )
+    with pytest.raises(ValueError, match="num_rounds must reach a round in which somebody acts, got 3"):
+        participation.timeline(round_of(rule), 3, jax.random.key(0))
+
+
 def test_rules_that_observe_need_a_record():
     rule = participation.timed(participation.power_of_choice(1, 4, "distance"), participation.fixed_system(SECONDS))
     round_ = round_of(rule)

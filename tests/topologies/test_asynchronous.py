@@ -261,6 +261,14 @@ def test_who_is_absent_when_models_meet_is_neither_heard_nor_changed():
         (lambda: topologies.periodic(topologies.snapshot(STAR)), r"how models are averaged .* got Snapshot"),
         (lambda: topologies.periodic(STAR, 0), r"period must be an integer >= 1, got 0"),
         (lambda: topologies.failover(topologies.isolated(), 0.1), r"server that can fail .* got Isolated"),
+        (
+            lambda: topologies.failover(topologies.sequential(topologies.asynchronous(STAR, 2)), 0.1),
+            "departed with under failover, got Asynchronous",
+        ),
+        (
+            lambda: topologies.failover(topologies.delayed(STAR, (0, 1)), 0.1),
+            "departed with under failover, got Delayed",
+        ),
         (lambda: topologies.failover(STAR, 1.5), r"failure must lie in \[0, 1\], got 1\.5"),
         (lambda: topologies.failover(STAR, 0.5, 0), r"sync_period must be an integer >= 1"),
         (lambda: topologies.failover(STAR, 0.5, 1, -1), r"outage must be an integer >= 0"),
