@@ -1,5 +1,7 @@
 """Lazily aggregated policy gradients against a loop, in float64."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from fedjax_rl import aggregators, envs, learners, make_round, policies, run, topologies, transforms
 from fedjax_rl.core import Cohort, Participation, Transform, component, tree
 from fedjax_rl.learners import local_training
+from fedjax_rl.learners._wrapper import Wrapper
 from tests.oracles.lazy import lapg
 from tests.probes.rows import RowsFamily, RowsObjective, RowsPhysics
 
@@ -195,6 +198,28 @@ def test_the_variance_of_a_mean_of_gradients(data):
     g = [gradients(data, m, data[2]) for m in range(N)]
     expected = np.mean([((x - x.mean(0)) ** 2).sum() / (S - 1) / S for x in g])
     np.testing.assert_allclose(variances[0], expected, rtol=1e-9)
+
+
+@component
+class Stumbling(Wrapper):
+    """A server whose step fails now and then."""
+
+    learner: Any
+
+    def merge(self, key, env, shared, message, received):
+        factor = jnp.where(jax.random.uniform(key) < 0.5, jnp.nan, 1)
+        return self.learner.merge(key, env, shared, tree.scale(factor, message), received)
+
+
+def test_the_sum_outlives_a_refused_merge(data):
+    family = RowsFamily(RowsPhysics(jnp.asarray(data[0]), jnp.asarray(data[1])))
+    lapg = transforms.lazy(0.1, num_past=3, variance_factor=0.0)
+    round_ = make_round(family, Stumbling(learner_of(data)), aggregators.mean(), num_agents=N, transforms=(lapg,))
+    state, history = run(round_, round_.init(jax.random.key(0)), 12)
+    assert 0 < history["nonfinite_merges"].sum() < 12
+    (memory,), (sums,) = state.memory, state.places.public.decoders
+    weighted = jax.tree.map(lambda g: jnp.tensordot(memory.weight, g, 1), memory.gradient)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), sums.gradient, weighted)
 
 
 def test_an_agent_that_a_trigger_has_silenced_pays_nothing(data):
