@@ -22,16 +22,18 @@ def arguments(name: str, doc: str | None, **defaults: int) -> argparse.Namespace
 def study(
     variants: Mapping[str, ExperimentConfig],
     options: argparse.Namespace,
-    thresholds: tuple[float, ...] = (),
+    thresholds: tuple[float, ...] | Mapping[str, tuple[float, ...]] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    **told: Sequence[str],
 ) -> None:
     """Trains every variant into its own folder and compares them, each with the first of its group.
 
     Args:
         variants: label -> what to train.
         options: what `arguments` returned; `out` gets the runs, the pictures, and the tables as `report.json`.
-        thresholds: of the return.
+        thresholds: of the return, of all pictures or by name of the picture.
         groups: name of a picture -> labels in it; by default one picture of all.
+        told: `prices`, `totals` and `means` of `compare`.
     """
     folders, out = {}, options.out
     for label, config in variants.items():
@@ -44,7 +46,8 @@ def study(
     reports = {}
     for name, labels in (groups or {"compare": list(variants)}).items():
         runs = [folders[label] for label in labels]
-        comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=thresholds or None)
+        levels = thresholds.get(name, ()) if isinstance(thresholds, Mapping) else thresholds
+        comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=levels or None, **told)
         reports[name] = comparison.report
         for table in comparison_tables(comparison):
             console().print(table)
