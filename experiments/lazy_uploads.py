@@ -25,7 +25,7 @@ UPLOADS = {
 
 
 def main() -> None:
-    options = arguments("lazy_uploads", __doc__, agents=10, rounds=400)
+    options = arguments("lazy_uploads", __doc__, agents=10, rounds=200)
     variants, groups = {}, {}
     for world, family in WORLDS.items():
         for name, transforms in UPLOADS.items():

@@ -27,6 +27,8 @@ def comparison_tables(comparison: Comparison, *, for_good: bool = False) -> list
     """
     report = comparison.report
     tables = [_last_returns(report), _at_equal(report)]
+    if report["runs"][0]["totals"] or report["runs"][0]["means"]:
+        tables.append(_fields(report))
     tables += [_threshold(report, f"{threshold:g}", for_good) for threshold in report["thresholds"]]
     return tables
 
@@ -52,18 +54,26 @@ def _last_returns(report: Mapping[str, Any]) -> Table:
 
 
 def _at_equal(report: Mapping[str, Any]) -> Table:
-    """What was paid in all, the means that were asked for, and the return where all have paid the same."""
+    """What was paid in all, and the return where all have paid the same."""
     table = _table("Paid in all; below it the return where everybody has paid as much as the one who paid least")
     table.add_column("run", overflow="fold")
-    first = report["runs"][0]
     for name in report["prices"]:
         table.add_column(escape(f"{price_name(name)}\nat {_short(report['equal_prices'][name])}"), justify="right")
-    for kind in ("totals", "means"):
-        for name in first[kind]:
-            table.add_column(escape(f"{name.replace('_', ' ')},\n{kind[:-1]}"), justify="right")
     for run in report["runs"]:
         cells = [f"{_short(run[name])}\n{_or_nothing(run['at_equal'][name])}" for name in report["prices"]]
-        cells += [_or_nothing(found) for found in run["totals"].values()]
+        table.add_row(escape(run["label"]), *(escape(cell) for cell in cells))
+    return table
+
+
+def _fields(report: Mapping[str, Any]) -> Table:
+    """The totals and means that were asked for."""
+    table = _table("Totals and means over the rounds")
+    table.add_column("run", overflow="fold")
+    for kind in ("totals", "means"):
+        for name in report["runs"][0][kind]:
+            table.add_column(escape(f"{name.replace('_', ' ')},\n{kind[:-1]}"), justify="right")
+    for run in report["runs"]:
+        cells = [_or_nothing(found) for found in run["totals"].values()]
         cells += [_or_nothing(found, 3) for found in run["means"].values()]
         table.add_row(escape(run["label"]), *(escape(cell) for cell in cells))
     return table
