@@ -39,7 +39,6 @@ def study(
     for label, config in variants.items():
         folders[label] = out / "".join(c if c.isalnum() or c in "-._" else "_" for c in label)
         if options.resume and _finished(folders[label], config):
-            print(f"{label}: done before", flush=True)
             continue
         result = train(config, out=folders[label], overwrite=True, progress=False)
         print(f"{label}: {result.summary['training_agents']['return_mean']:.1f}", flush=True)
@@ -49,8 +48,7 @@ def study(
         levels = thresholds.get(name, ()) if isinstance(thresholds, Mapping) else thresholds
         comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=levels or None, **told)
         reports[name] = comparison.report
-        for table in comparison_tables(comparison):
-            console().print(table)
+        console().print(*comparison_tables(comparison))
     (out / "report.json").write_text(json.dumps(reports, indent=2))
 
 

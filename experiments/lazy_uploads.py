@@ -1,6 +1,6 @@
 """LAPG against full communication: uploads to the same return, where agents want the same and where they do not.
 
-A threshold is about 80 % of what full communication reaches in the end.
+A threshold is about 80 % of what full communication reached in the end of a trial with two seeds.
 
     python experiments/lazy_uploads.py [--seeds 20] [--out runs/lazy_uploads]
 """
@@ -13,7 +13,7 @@ WORLDS = {
     "like rewards": "cartpole_family('packer-r')",
     "unlike rewards": "cartpole_family('packer-r', set_point=(-1.0, 1.0))",
 }
-THRESHOLDS = {"like-rewards": (400.0,), "unlike-rewards": (60.0,)}
+THRESHOLDS = {"like-rewards": (400.0,), "unlike-rewards": (250.0,)}
 STEP = 0.2
 # D = 10 past steps as published; the variance of the gradient as published (6), smaller, and not at all.
 UPLOADS = {
