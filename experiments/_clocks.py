@@ -44,16 +44,16 @@ def carts(name: str, num_agents: int, num_seeds: int, num_rounds: int, **section
         policy={"hidden_sizes": (32, 32), "shared_trunk": False},
         rollout={"num_envs": 4, "num_steps": 500, "episodes": "fresh"},
         learner=learner,
-        evaluation={"every": max(1, num_rounds // 20), "success": (), "unseen_agents": 0, "episodes": 8},
+        evaluation={"every": max(1, round(num_rounds / 20)), "success": (), "unseen_agents": 0, "episodes": 8},
         **sections,
     )
 
 
-def round_seconds(rule: str, times: np.ndarray) -> float:
-    """How long a round takes where a gradient of agent i takes times[i] and as many gradients as agents are wanted."""
+def round_seconds(rule: str, times: np.ndarray, most: int = 1) -> float:
+    """How long a round for as many gradients as agents takes, where agent i takes times[i] for each, `most` at most."""
     if rule.startswith("timed") or "harmonic" in rule:  # Malenia's mean is reached when the slowest has arrived
         return times.max()
     if rule.startswith("first_arrivals"):  # a batch closes before the fastest agent returns
         return times.min()
-    ends = np.sort(np.concatenate([times * number for number in range(1, 5)]))
+    ends = np.sort(np.concatenate([times * number for number in range(1, most + 1)]))
     return ends[len(times) - 1]

@@ -22,32 +22,33 @@ def arguments(name: str, doc: str | None, **defaults: int) -> argparse.Namespace
 def study(
     variants: Mapping[str, ExperimentConfig],
     options: argparse.Namespace,
-    thresholds: tuple[float, ...] = (),
+    thresholds: tuple[float, ...] | Mapping[str, tuple[float, ...]] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    **told: Sequence[str],
 ) -> None:
     """Trains every variant into its own folder and compares them, each with the first of its group.
 
     Args:
         variants: label -> what to train.
         options: what `arguments` returned; `out` gets the runs, the pictures, and the tables as `report.json`.
-        thresholds: of the return.
+        thresholds: of the return, of all pictures or by name of the picture.
         groups: name of a picture -> labels in it; by default one picture of all.
+        told: `prices`, `totals` and `means` of `compare`.
     """
     folders, out = {}, options.out
     for label, config in variants.items():
         folders[label] = out / "".join(c if c.isalnum() or c in "-._" else "_" for c in label)
         if options.resume and _finished(folders[label], config):
-            print(f"{label}: done before", flush=True)
             continue
         result = train(config, out=folders[label], overwrite=True, progress=False)
         print(f"{label}: {result.summary['training_agents']['return_mean']:.1f}", flush=True)
     reports = {}
     for name, labels in (groups or {"compare": list(variants)}).items():
         runs = [folders[label] for label in labels]
-        comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=thresholds or None)
+        levels = thresholds.get(name, ()) if isinstance(thresholds, Mapping) else thresholds
+        comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=levels or None, **told)
         reports[name] = comparison.report
-        for table in comparison_tables(comparison):
-            console().print(table)
+        console().print(*comparison_tables(comparison))
     (out / "report.json").write_text(json.dumps(reports, indent=2))
 
 

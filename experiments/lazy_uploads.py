@@ -1,6 +1,8 @@
 """LAPG against full communication: uploads to the same return, where agents want the same and where they do not.
 
-python experiments/lazy_uploads.py [--seeds 20] [--out runs/lazy_uploads]
+A threshold is about 80 % of what full communication reached in the end of a trial with two seeds.
+
+    python experiments/lazy_uploads.py [--seeds 20] [--out runs/lazy_uploads]
 """
 
 from _clocks import carts
@@ -11,6 +13,7 @@ WORLDS = {
     "like rewards": "cartpole_family('packer-r')",
     "unlike rewards": "cartpole_family('packer-r', set_point=(-1.0, 1.0))",
 }
+THRESHOLDS = {"like-rewards": (400.0,), "unlike-rewards": (250.0,)}
 STEP = 0.2
 # D = 10 past steps as published; the variance of the gradient as published (6), smaller, and not at all.
 UPLOADS = {
@@ -22,7 +25,7 @@ UPLOADS = {
 
 
 def main() -> None:
-    options = arguments("lazy_uploads", __doc__, agents=10, rounds=400)
+    options = arguments("lazy_uploads", __doc__, agents=10, rounds=200)
     variants, groups = {}, {}
     for world, family in WORLDS.items():
         for name, transforms in UPLOADS.items():
@@ -41,7 +44,8 @@ def main() -> None:
                 },
                 round={"transforms": transforms},
             )
-    study(variants, options, thresholds=(100.0, 300.0), groups=groups)
+    told = {"prices": ("messages_delivered",), "means": ("silent_share",)}
+    study(variants, options, thresholds=THRESHOLDS, groups=groups, **told)
 
 
 if __name__ == "__main__":

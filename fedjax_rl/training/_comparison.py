@@ -7,20 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..metrics import (
-    Estimate,
     TimeToThreshold,
-    bootstrap_interval,
     interquartile_mean_interval,
     paired_difference,
     threshold_statistics,
     time_to_threshold,
     unpaired_difference,
 )
+from ._comparison_prices import check_fields, describe_fields, equal_prices, estimate, priced, returns_at
 from ._comparison_views import plot_comparison
 from ._config import ExperimentConfig
 from ._folder import RunFolder, plain
 from ._progress import amount
-from ._runs import Comparison, Run, prices
+from ._runs import Comparison, Run
 from ._train import Result
 
 
@@ -44,6 +43,9 @@ def compare(
     out: str | Path | None = None,
     *,
     thresholds: Sequence[float] | None = None,
+    prices: Sequence[str] = (),
+    totals: Sequence[str] = (),
+    means: Sequence[str] = (),
     confidence: float = 0.95,
 ) -> Comparison:
     """Compares runs, seeds being the independent units.
@@ -52,44 +54,57 @@ def compare(
     has not finished. Their means and interquartile means have bootstrap intervals, and so has the difference to the
     first run: paired where both have the same seeds, and of independent samples otherwise. A threshold is reached by a
     seed at the first evaluation whose mean return over agents is at or above it (`first`), or from which on no later
-    one is below (`for_good`); seeds that never do count as infinitely late.
+    one is below (`for_good`); seeds that never do count as infinitely late. Returns are also told at equal prices:
+    what every seed of every run has paid, read off the curves between evaluations.
 
     Args:
         runs: run folders, or what `train` returned; the first one is the reference.
         labels: of the runs; by default their names, or their folders where names are equal.
         out: the picture, or the folder to draw `compare.png` in; None: no picture.
         thresholds: of the return; by default all that the runs' `evaluation.success` names.
+        prices: fields of metrics.jsonl whose sum over the rounds returns are held against too, such as
+            "messages_delivered"; a run without the field pays nothing.
+        totals: fields that are only told, added up over the rounds, such as "failures".
+        means: fields that are only told, averaged over the rounds, such as "silent_share".
         confidence: of the intervals, in (0, 1); the picture's are at 95 %.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: there are fewer than two runs, a folder holds no run, or a run has no evaluation yet.
+        ValueError: there are fewer than two runs, a folder holds no run, a run has no evaluation yet, or nobody has a
+            field of `prices`, `totals` or `means`.
 
     Reference: Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", 2021.
     """
     if len(runs) < 2:
         raise ValueError(f"a comparison needs at least two runs, got {len(runs)}; look at a single one with plot")
     opened = _labelled([_open(run) for run in runs], labels)
+    check_fields(opened, (*prices, *totals, *means))
+    opened, names = priced(opened, prices)
+    levels = equal_prices(opened, names)
     if thresholds is None:
         thresholds = sorted({threshold for run in opened for threshold in run.config.evaluation.success})
     finished = all(run.summary is not None for run in opened)
     last = [_last_returns(run, finished) for run in opened]
     entries = [
-        _describe(run, returns, thresholds, confidence, prices(opened))
+        _describe(run, returns, thresholds, confidence, names)
+        | {"at_equal": returns_at(run, levels, confidence)}
+        | {"totals": describe_fields(run, totals, True, confidence)}
+        | {"means": describe_fields(run, means, False, confidence)}
         | {"difference": _difference(last[0], returns, opened[0].label, confidence) if number else None}
         for number, (run, returns) in enumerate(zip(opened, last, strict=True))
     ]
     report = {
         "runs": entries,
         "thresholds": list(thresholds),
-        "prices": list(prices(opened)),
+        "prices": list(names),
+        "equal_prices": levels,
         "confidence": confidence,
         "returns_from": "the final evaluation of every agent" if finished else "the last evaluation while training",
         "notes": _notes(opened, entries),
     }
     picture = None
     if out is not None:
-        picture = plot_comparison(opened, Path(out) / PICTURE if Path(out).is_dir() else out, thresholds)
+        picture = plot_comparison(opened, Path(out) / PICTURE if Path(out).is_dir() else out, thresholds, names)
     return Comparison(opened, plain(report), picture)
 
 
@@ -166,9 +181,9 @@ def _describe(
         "finished": run.summary is not None,
         **{name: float(np.mean([row[name] for row in ends])) for name in names},
         "return": {
-            "mean": _mean(last.mean, confidence)._asdict(),
+            "mean": estimate(last.mean, confidence)._asdict(),
             "interquartile_mean": interquartile_mean_interval(last.mean, confidence=confidence)._asdict(),
-            "worst_decile": _mean(last.worst_decile, confidence)._asdict(),
+            "worst_decile": estimate(last.worst_decile, confidence)._asdict(),
             "of_seeds": last.mean,
         },
         "thresholds": {
@@ -179,13 +194,6 @@ def _describe(
             for threshold in thresholds
         },
     }
-
-
-def _mean(values: np.ndarray, confidence: float) -> Estimate:
-    if len(values) < 2:
-        return Estimate(float(values.mean()), np.nan, np.nan)
-    low, high = bootstrap_interval(values, confidence=confidence)
-    return Estimate(float(values.mean()), float(low), float(high))
 
 
 def _times(run: Run, threshold: float, for_good: bool, confidence: float, names: Sequence[str]) -> dict[str, Any]:

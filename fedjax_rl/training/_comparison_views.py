@@ -7,24 +7,28 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from ._comparison_prices import PER_AGENT, TOTAL
 from ._plots import _AXIS_NAMES, _GREY, _STYLES, COLOURS, _figure, _save, _tidy, curve
 from ._progress import amount
 from ._runs import Comparison, Run, prices
 
 
 _MARKERS = "o^sDvPX*"  # not as many as colours, so that the two repeat together only late
+_PER_AGENT_NAME = {PER_AGENT: "environment steps per agent"}
 _FAR_APART = 8.0  # prices that differ by more are drawn on a logarithmic axis
 
 
 def comparison_tables(comparison: Comparison, *, for_good: bool = False) -> list[Table]:
-    """The last returns, and for each threshold what it took to reach it.
+    """The last returns, those at equal prices, and for each threshold what it took to reach it.
 
     Args:
         comparison: what to show.
         for_good: whether a threshold is reached when no later evaluation falls below it.
     """
     report = comparison.report
-    tables = [_last_returns(report)]
+    tables = [_last_returns(report), _at_equal(report)]
+    if report["runs"][0]["totals"] or report["runs"][0]["means"]:
+        tables.append(_fields(report))
     tables += [_threshold(report, f"{threshold:g}", for_good) for threshold in report["thresholds"]]
     return tables
 
@@ -49,11 +53,51 @@ def _last_returns(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def _at_equal(report: Mapping[str, Any]) -> Table:
+    """What was paid in all, and the return where all have paid the same."""
+    table = _table("Paid in all; below it the return where everybody has paid as much as the one who paid least")
+    table.add_column("run", overflow="fold")
+    for name in report["prices"]:
+        table.add_column(escape(f"{price_name(name)}\nat {_short(report['equal_prices'][name])}"), justify="right")
+    for run in report["runs"]:
+        cells = [f"{_short(run[name])}\n{_or_nothing(run['at_equal'][name])}" for name in report["prices"]]
+        table.add_row(escape(run["label"]), *(escape(cell) for cell in cells))
+    return table
+
+
+def _fields(report: Mapping[str, Any]) -> Table:
+    """The totals and means that were asked for."""
+    table = _table("Totals and means over the rounds")
+    table.add_column("run", overflow="fold")
+    for kind in ("totals", "means"):
+        for name in report["runs"][0][kind]:
+            table.add_column(escape(f"{name.replace('_', ' ')},\n{kind[:-1]}"), justify="right")
+    for run in report["runs"]:
+        cells = [_or_nothing(found) for found in run["totals"].values()]
+        cells += [_or_nothing(found, 3) for found in run["means"].values()]
+        table.add_row(escape(run["label"]), *(escape(cell) for cell in cells))
+    return table
+
+
+def _or_nothing(estimate: Mapping[str, Any] | None, digits: int = 1) -> str:
+    return "" if estimate is None else _interval(estimate, digits=digits)
+
+
+def _short(value: float) -> str:
+    return f"{value:g}" if value < 1000 else amount(value)
+
+
+def price_name(name: str) -> str:
+    """What an axis or a column of a price is called."""
+    known = {**_AXIS_NAMES, **_PER_AGENT_NAME}
+    return known[name] if name in known else name.removesuffix(TOTAL).replace("_", " ")
+
+
 def _threshold(report: Mapping[str, Any], threshold: str, for_good: bool) -> Table:
     when = "for good" if for_good else "for the first time"
     table = _table(f"Mean return of the agents ≥ {threshold} {when}: median (25 %, 75 %) over seeds; ∞: never")
     table.add_column("run", overflow="fold")
-    headings = {"round": "rounds"} | {name: _AXIS_NAMES[name] for name in report["prices"][1:]}  # pyright: ignore[reportArgumentType]
+    headings = {"round": "rounds"} | {name: price_name(name) for name in report["prices"][1:]}
     for name in ("seeds that did", *headings.values()):
         table.add_column(escape(name), justify="right", no_wrap=True)
     for run in report["runs"]:
@@ -69,10 +113,11 @@ def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold")
 
 
-def _interval(estimate: Mapping[str, Any], sign: str = "") -> str:
+def _interval(estimate: Mapping[str, Any], sign: str = "", digits: int = 1) -> str:
+    value = f"{estimate['value']:{sign}.{digits}f}"
     if estimate["low"] is None:
-        return f"{estimate['value']:{sign}.1f}"
-    return f"{estimate['value']:{sign}.1f} [{estimate['low']:.1f}, {estimate['high']:.1f}]"
+        return value
+    return f"{value} [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
 
 
 def _quantiles(quantiles: Mapping[str, Mapping[str, Any]], price: str) -> str:
@@ -83,17 +128,20 @@ def _quantiles(quantiles: Mapping[str, Mapping[str, Any]], price: str) -> str:
     return "∞" if low == "∞" else f"{median} ({low}, {high})"
 
 
-def plot_comparison(runs: Sequence[Run], path: str | Path, thresholds: Sequence[float] = ()) -> Path:
+def plot_comparison(
+    runs: Sequence[Run], path: str | Path, thresholds: Sequence[float] = (), against: Sequence[str] | None = None
+) -> Path:
     """Draws the return of every run against rounds, environment steps, uplink and, with clocks, time, side by side.
 
     Args:
         runs: the runs.
         path: the picture, a PNG, SVG or PDF file.
         thresholds: levels to mark, where the curves come near them.
+        against: names of the prices; None: those that every run counts.
     """
     from matplotlib.ticker import EngFormatter
 
-    against = prices(runs)
+    against = against or prices(runs)
     figure = _figure(11.0 / 3 * len(against), 4.1)
     panels = figure.subplots(1, len(against), sharey=True)
     for axes, price in zip(panels, against, strict=True):
@@ -111,7 +159,7 @@ def plot_comparison(runs: Sequence[Run], path: str | Path, thresholds: Sequence[
                       markevery=every, label=run.label)  # fmt: skip
             if len(run.evaluations) > 1:  # episodes of a single seed would be a band of another meaning
                 axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
-        axes.set_xlabel(_AXIS_NAMES[price])
+        axes.set_xlabel(price_name(price))
         _tidy(axes)
         axes.margins(x=0.02)
         if ends and max(ends) > _FAR_APART * min(ends):

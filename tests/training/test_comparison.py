@@ -284,3 +284,69 @@ def test_what_cannot_be_compared_is_told(pair: list[Path], tmp_path: Path) -> No
     folder.append_metrics([{"seed": 0, "round": 1, "env_steps": 5, "train_return_mean": 3.0}])
     with pytest.raises(ValueError, match=r"young has no evaluation yet.*resume.*evaluation\.every"):
         compare([pair[0], folder.path])
+
+
+# ---------------------------------------------------------------- further prices
+
+
+def told(pair: list[Path], **field: list[float]) -> None:
+    """Gives every round of the first run further fields."""
+    folder = RunFolder(pair[0])
+    rows = folder.read_metrics()
+    folder.metrics_file.unlink()
+    folder.append_metrics(row | {name: values[row["round"] - 1] for name, values in field.items()} for row in rows)
+
+
+def test_fields_are_prices_totals_and_means(pair: list[Path]) -> None:
+    sent = [3.0, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+    told(pair, messages_delivered=sent, silent_share=[0.1 * i for i in range(10)])
+    told_too = {"totals": ["messages_delivered"], "means": ["silent_share"]}
+    comparison = compare(pair, thresholds=[60.0], prices=["messages_delivered"], **told_too)
+    slow, fast = comparison.report["runs"]
+    assert comparison.report["prices"][-1] == "messages_delivered_total"
+    assert (slow["messages_delivered_total"], fast["messages_delivered_total"]) == (sum(sent), 0)
+    reached = slow["thresholds"]["60"]["first"]["messages_delivered_total"]["of_seeds"]
+    assert reached == [sum(sent[:4]), sum(sent[:6]), None, sum(sent[:4])]
+    assert slow["means"]["silent_share"]["value"] == pytest.approx(0.45)
+    assert slow["totals"]["messages_delivered"]["value"] == sum(sent)
+    assert fast["means"]["silent_share"] is fast["totals"]["messages_delivered"] is None
+    text = shown(comparison)
+    for part in ("messages delivered", "silent share", "0.450"):
+        assert part in text
+
+
+def test_returns_at_equal_prices_lie_on_the_curves(pair: list[Path]) -> None:
+    report = compare(pair).report
+    assert report["equal_prices"] == {"round": 10, "env_steps": 500, "uplink_bits_total": 10_000}
+    slow, fast = (run["at_equal"] for run in report["runs"])
+    # 500 steps are half of the slow run: between its evaluations after 4 and 6 rounds.
+    assert slow["env_steps"]["value"] == pytest.approx(np.mean([(c[1] + c[2]) / 2 for c in SLOW.values()]))
+    assert fast["env_steps"]["value"] == pytest.approx(np.mean([c[-1] for c in FAST.values()]))
+    # 10 000 bits are a third of the fast run: between those after 2 and 4 rounds.
+    assert fast["uplink_bits_total"]["value"] == pytest.approx(
+        np.mean([c[0] / 3 + c[1] * 2 / 3 for c in FAST.values()])
+    )
+
+
+def test_a_price_before_the_first_evaluation_has_no_return(pair: list[Path], tmp_path: Path) -> None:
+    short = write_run(tmp_path / "short", {seed: [1.0] for seed in SLOW}, steps=1)
+    assert compare([pair[0], short]).report["runs"][0]["at_equal"]["env_steps"] is None
+
+
+def test_steps_are_shared_among_agents_where_their_numbers_differ(pair: list[Path], tmp_path: Path) -> None:
+    four = write_run(tmp_path / "four", FAST, config=ExperimentConfig(name="four", num_agents=4))
+    assert "env_steps_per_agent" not in compare(pair).report["prices"]
+    comparison = compare([pair[0], four], out=tmp_path / "a.png", thresholds=[60.0])
+    assert [run["env_steps_per_agent"] for run in comparison.report["runs"]] == [10, 250]
+    assert "environment steps per agent" in shown(comparison)
+    assert is_picture(comparison.picture)
+
+
+def test_what_cannot_be_added_up_is_told(pair: list[Path], tmp_path: Path) -> None:
+    for option in ("prices", "totals", "means"):
+        with pytest.raises(ValueError, match="no run has a field 'letters'; there are downlink_bits"):
+            compare(pair, **{option: ["letters"]})
+    config = ExperimentConfig(name="sparse").replace(logging={"every": 2})
+    sparse = write_run(tmp_path / "sparse", SLOW, config=config)
+    with pytest.raises(ValueError, match=r"every round, but sparse has logging\.every = 2"):
+        compare([pair[0], sparse], prices=["uplink_bits"])
