@@ -47,7 +47,7 @@ def variant(
         for name, value in learner.items()
     }
     if rule in (RENNALA, MALENIA):
-        learner |= {"num_local_steps": most, "weight": "samples" if rule == RENNALA else "uniform"}
+        learner |= {"num_local_steps": most, "weight": "steps" if rule == RENNALA else "uniform"}
     rounds = max(2, round(gradients / np.sum(1 / times) / round_seconds(rule, times, most)))
     meeting = {
         "topology": topology,

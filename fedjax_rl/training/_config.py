@@ -106,7 +106,7 @@ class LearnerConfig:
     """Corrections of local training, such as proximal(0.1)."""
     upload: Literal["delta", "gradient"] = "delta"
     """What is sent: the change of the parameters or a gradient."""
-    weight: Literal["samples", "uniform"] = "uniform"
+    weight: Literal["samples", "steps", "uniform"] = "uniform"
     """Whether messages count by their number of samples or alike."""
     optimizer_state: Literal["reset", "keep", "average"] = "keep"
     """What happens to the local optimiser's memory between rounds."""
