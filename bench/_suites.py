@@ -47,7 +47,8 @@ def ppo(num_devices: int) -> Iterator[Setting]:
 def lsa(num_devices: int) -> Iterator[Setting]:
     """Rounds of federated TD learning, 100 local steps of one sample, held against NumPy loops: tuned, and plain."""
     for work in ("lsa", "lsa_double"):
-        for num_agents, rounds in ((1000, 20), (10_000, 2), (100_000, 1)):
+        for num_agents in (1000, 10_000, 100_000):
+            rounds = 200_000 // num_agents  # as many local steps for all, and enough that the call does not count
             yield Setting(
                 work, num_agents, num_steps=100, chunk_size=LSA_CHUNK, rounds_per_call=rounds, num_devices=num_devices
             )
