@@ -18,7 +18,8 @@ EVERYONE = "timed(everyone(), {system})"
 ARRIVALS = "first_arrivals({system}, batch={agents})"
 RENNALA = "gradient_race({system}, total={agents}, most={most}, stop='total')"
 MALENIA = "gradient_race({system}, total={agents}, most={most}, stop='harmonic')"
-# Step sizes: the best of three by return at the end of `waiting.py --pilot` (ratio 4, unlike worlds, seeds of its own).
+# Step sizes: the best by return at the end of `waiting.py --pilot` (ratio 4, unlike worlds, seeds of its own), none of
+# them at an end of what was tried.
 # Learner, step size, topology, participation; what is in braces is filled in. Messages of one gradient weigh alike.
 METHODS: dict[str, tuple[dict[str, Any], float, str, str]] = {
     "AFedPG": (NORMALISED, 0.02, ASYNCHRONOUS, ARRIVALS),

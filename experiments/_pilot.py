@@ -13,13 +13,13 @@ from fedjax_rl.training import train
 
 SEED = 1000  # the experiment's seeds begin at 0
 STEPS = {
-    "AFedPG": (0.02, 0.05, 0.15),
+    "AFedPG": (0.007, 0.02, 0.05, 0.15),
     "synchronous FedPG": (0.05, 0.15, 0.5),
     "synchronous FedPG (sgd)": (0.2, 0.6, 2.0),
-    "vanilla asynchronous": (0.02, 0.05, 0.15),
-    "A3C": (0.002, 0.005, 0.015),
-    "FedAsync": (0.003, 0.01, 0.03),
-    "FedBuff": (0.003, 0.01, 0.03),
+    "vanilla asynchronous": (0.007, 0.02, 0.05, 0.15),
+    "A3C": (0.0007, 0.002, 0.005, 0.015),
+    "FedAsync": (0.003, 0.01, 0.03, 0.1),
+    "FedBuff": (0.003, 0.01, 0.03, 0.1),
     "Rennala": (0.05, 0.15, 0.5),
     "Malenia": (0.05, 0.15, 0.5),
 }
