@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from . import tree
 from ._component import check_count
+from ._messages import UNKNOWN_JOB, Job
 from ._neutral import Everyone, Star
-from ._roles import UNKNOWN_JOB, Aggregator, EnvFamily, Job, Learner, Need, Participation, Topology, Transform
+from ._roles import Aggregator, EnvFamily, Learner, Need, Participation, Topology, Transform
 from ._round import Round, expected_job
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from . import tree
 from ._component import component
-from ._roles import Cohort, Download, Job, Mail, Message, Node, NodeState, Participation, Places, Shared, Topology
+from ._messages import Cohort, Job, Mail, Message
+from ._roles import Download, Node, NodeState, Participation, Places, Shared, Topology
 
 
 @component

@@ -10,24 +10,8 @@ from . import _metrics as reports
 from . import tree
 from ._agent_map import Fold, agent_map, place
 from ._component import check_key, component, static
-from ._roles import (
-    Aggregator,
-    Cohort,
-    Envelope,
-    EnvFamily,
-    Job,
-    Learner,
-    Mail,
-    Node,
-    NodeState,
-    Participation,
-    Places,
-    Received,
-    Topology,
-    Total,
-    Transform,
-    add_up,
-)
+from ._messages import Cohort, Envelope, Job, Mail, Received, Total, add_up
+from ._roles import Aggregator, EnvFamily, Learner, Node, NodeState, Participation, Places, Topology, Transform
 
 
 PyTree = Any

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_count, check_range, component, static
+from ._clocked import Clocked
 from ._system import System, arrays, check_system
 
 
@@ -42,27 +43,15 @@ class Arrivals(NamedTuple):
 
 
 @component
-class FirstArrivals(Participation):
+class FirstArrivals(Clocked):
     """The next B arrivals; build it with `first_arrivals`."""
 
     system: System
     deadline: Any
     batch: int = static()
 
-    @property
-    def needs_job(self) -> bool:
-        return True
-
-    @property
-    def keeps_time(self) -> bool:
-        return True
-
-    @property
-    def charges_transfers(self) -> bool:
-        return self.system.has_links
-
     def check(self, num_agents: int, job: Job) -> None:
-        self.system.check(num_agents, job)
+        super().check(num_agents, job)
         if self.batch > num_agents:
             raise ValueError(f"batch must not exceed num_agents = {num_agents}, got {self.batch}")
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_choice, check_count, component, static
+from ._clocked import Clocked
 from ._system import System, arrays, check_system
 
 
@@ -17,7 +18,7 @@ class Race(NamedTuple):
 
 
 @component
-class GradientRace(Participation):
+class GradientRace(Clocked):
     """Everyone works until enough gradients have arrived; build it with `gradient_race`."""
 
     system: System
@@ -25,20 +26,8 @@ class GradientRace(Participation):
     stop: str = static()
     most: int = static()
 
-    @property
-    def needs_job(self) -> bool:
-        return True
-
-    @property
-    def keeps_time(self) -> bool:
-        return True
-
-    @property
-    def charges_transfers(self) -> bool:
-        return self.system.has_links
-
     def check(self, num_agents: int, job: Job) -> None:
-        self.system.check(num_agents, job)
+        super().check(num_agents, job)
         if self.total > num_agents * self.most:
             raise ValueError(
                 f"total must be at most num_agents x most = {num_agents} x {self.most}, got {self.total}; raise most, "

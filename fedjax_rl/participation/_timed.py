@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..core import Cohort, Job, Participation, check_range, component
+from ._clocked import Clocked
 from ._system import System, arrays, check_system
 
 
@@ -84,31 +85,19 @@ class Watch(NamedTuple):
 
 
 @component
-class Timed(Wrapper):
+class Timed(Clocked, Wrapper):
     """A rule whose rounds take time; build it with `timed`."""
 
     system: System
     deadline: Any
 
     @property
-    def needs_job(self) -> bool:
-        return True
-
-    @property
     def complete(self) -> bool:
         return self.rule.complete and self.deadline is None
 
-    @property
-    def keeps_time(self) -> bool:
-        return True
-
-    @property
-    def charges_transfers(self) -> bool:
-        return self.system.has_links
-
     def check(self, num_agents: int, job: Job) -> None:
         self.rule.check(num_agents, job)
-        self.system.check(num_agents, job)
+        super().check(num_agents, job)
         if self.deadline is not None:
             self.system.check_deadline(num_agents, job, self.deadline)
 

@@ -15,11 +15,7 @@ class UniformCohort(Participation):
     size: int = static()
 
     def check(self, num_agents: int, job: Job) -> None:
-        if self.size > num_agents:
-            raise ValueError(
-                f"uniform_cohort(size) must not exceed num_agents = {num_agents}, got {self.size}; "
-                "use everyone() for full participation"
-            )
+        check_size(self.size, num_agents)
 
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Any:
         return jnp.float32(0)
@@ -28,6 +24,14 @@ class UniformCohort(Participation):
         index = sample_distinct(key, num_agents, self.size)
         time = state + 1
         return time, Cohort(index, jnp.ones(self.size, bool), jnp.ones(self.size, jnp.float32), None, time)
+
+
+def check_size(size: int, num_agents: int) -> None:
+    """Raises `ValueError` when a cohort would be larger than all."""
+    if size > num_agents:
+        raise ValueError(
+            f"size must not exceed num_agents = {num_agents}, got {size}; use everyone() for full participation"
+        )
 
 
 def sample_distinct(key: jax.Array, num: int, size: int) -> jax.Array:

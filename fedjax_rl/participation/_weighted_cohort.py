@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Cohort, Job, Participation, check, check_count, check_range, component, is_concrete, static
+from ._clocked import Informed
 from ._system import System, arrays, check_system
-from ._uniform_cohort import sample_distinct
+from ._uniform_cohort import check_size, sample_distinct
 
 
 class Weighing(NamedTuple):
@@ -46,20 +47,15 @@ class WeightedCohort(Participation):
 
 
 @component
-class ResourceCohort(Participation):
+class ResourceCohort(Informed):
     """Fast agents are likelier; build it with `resource_cohort`."""
 
     system: System
     size: int = static()
 
-    @property
-    def needs_job(self) -> bool:
-        return True
-
     def check(self, num_agents: int, job: Job) -> None:
-        self.system.check(num_agents, job)
-        if self.size > num_agents:
-            raise ValueError(f"size must not exceed num_agents = {num_agents}, got {self.size}")
+        super().check(num_agents, job)
+        check_size(self.size, num_agents)
 
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Weighing:
         return Weighing(-jnp.log(self.system.expected(jnp.arange(num_agents), arrays(job))), jnp.float32(0))
@@ -69,21 +65,16 @@ class ResourceCohort(Participation):
 
 
 @component
-class DeadlineCohort(Participation):
+class DeadlineCohort(Informed):
     """Candidates that will be ready in time; build it with `deadline_cohort`."""
 
     system: System
     deadline: Any
     size: int = static()
 
-    @property
-    def needs_job(self) -> bool:
-        return True
-
     def check(self, num_agents: int, job: Job) -> None:
-        self.system.check(num_agents, job)
-        if self.size > num_agents:
-            raise ValueError(f"size must not exceed num_agents = {num_agents}, got {self.size}")
+        super().check(num_agents, job)
+        check_size(self.size, num_agents)
         self.system.check_deadline(num_agents, job, self.deadline)
 
     def init(self, key: jax.Array, num_agents: int, job: Job) -> Waiting:
