@@ -30,8 +30,7 @@ class Availability(Wrapper):
 
     def change(self, key: jax.Array, own: Presence, cohort: Cohort) -> tuple[Presence, Cohort]:
         ids = cohort.ids()
-        # Read before the tables are written, so that the compiler need not copy all N of them.
-        looked, was_up = jax.lax.optimization_barrier((cohort.take(own.looked), cohort.take(own.up)))
+        looked, was_up = cohort.take(own.looked), cohort.take(own.up)
         # The chain's law after k rounds is known, so an agent's state is drawn when it is asked for: O(M), exactly.
         elapsed = own.num_rounds - looked
         stays = 1 - self.up - self.down
@@ -42,7 +41,8 @@ class Availability(Wrapper):
         up = u < chance
         own = Presence(
             cohort.put(own.up, up),
-            cohort.put(own.looked, jnp.full_like(ids, own.num_rounds)),
+            # The present round; where it is written after it was read, the compiler need not copy all N of them.
+            cohort.put(own.looked, jnp.maximum(looked, own.num_rounds)),
             own.num_rounds + 1,
         )
         return own, cohort._replace(active=cohort.active & up)
