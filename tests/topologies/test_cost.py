@@ -21,14 +21,23 @@ TOPOLOGIES = {
     ),
     "asynchronous": topologies.sequential(topologies.asynchronous(topologies.star(), 9)),
     "failover": topologies.failover(SNAPSHOT, 0.1),
+    "periodic": topologies.periodic(topologies.star(), 5),
+    "isolated": topologies.isolated(),
+}
+SOME = participation.uniform_cohort(64)
+RULES = {
+    "availability": participation.availability(SOME, 0.5, 0.5),
+    "opt_out": participation.opt_out(SOME, (0, 3)),
+    "performance_triggered": participation.performance_triggered(SOME, 0.1, by="distance"),
+    "power_of_choice": participation.power_of_choice(64, 128, by="distance"),
 }
 
 
-def compiled(topology, keep_old=False):
+def compiled(topology, rule=SOME, keep_old=False):
     """The text of a program that runs rounds with a donated state and returns all metrics."""
     round_ = make_round(
         Targets(jnp.zeros((NUM_AGENTS, 1))), Descent(0.1, 0.1, num_parameters=50), aggregators.mean(),
-        num_agents=NUM_AGENTS, topology=topology, participation=participation.uniform_cohort(64),
+        num_agents=NUM_AGENTS, topology=topology, participation=rule,
     )  # fmt: skip
 
     def rounds(round_, state):
@@ -48,6 +57,13 @@ def test_a_round_writes_in_place(name):
     bad, writes = made_anew(compiled(TOPOLOGIES[name]), ROUNDS, NUM_AGENTS)
     assert not bad
     assert writes >= 2  # the local states, at least
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_writes_in_place(name):
+    bad, writes = made_anew(compiled(topologies.star(), RULES[name]), ROUNDS, NUM_AGENTS)
+    assert not bad
+    assert writes >= 2
 
 
 def test_a_copy_would_be_seen():
