@@ -20,7 +20,7 @@ def main() -> None:
     if "--pilot" in sys.argv:
         sys.argv.remove("--pilot")
         return _pilot.main()
-    options = arguments("waiting", __doc__, agents=8, gradients=480)
+    options = arguments("waiting", __doc__, agents=8, gradients=300)
     variants, groups = {}, {}
     for world in WORLDS:
         for kind in ("1", "2", "4", "10", "20", "sqrt"):
