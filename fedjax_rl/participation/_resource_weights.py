@@ -51,9 +51,10 @@ class ResourceWeights(Wrapper):
     def change(self, key: jax.Array, own: jax.Array, cohort: Cohort) -> tuple[jax.Array, Cohort]:
         factor = cohort.take(own)
         factor = jnp.where(cohort.active, 1 / factor if self.inverse else factor, 0)
-        typical = jnp.sum(factor) / jnp.maximum(jnp.sum(cohort.active), 1)
-        factor = factor / jnp.where(typical > 0, typical, 1)
-        return own, cohort._replace(weight=(cohort.weight * factor).astype(jnp.float32))
+        total = jnp.sum(factor)
+        # A factor, not a divisor, which a compiled program would replace by one and round differently.
+        normal = jnp.sum(cohort.active) / jnp.where(total > 0, total, 1)
+        return own, cohort._replace(weight=(cohort.weight * (factor * normal)).astype(jnp.float32))
 
 
 def resource_weights(rule: Participation, resources: Any, inverse: bool = False) -> Participation:

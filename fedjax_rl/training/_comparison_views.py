@@ -15,6 +15,7 @@ from ._runs import Comparison, Run, prices
 
 _MARKERS = "o^sDvPX*"  # not as many as colours, so that the two repeat together only late
 _PER_AGENT_NAME = {PER_AGENT: "environment steps per agent"}
+_LABEL = 14  # columns that a label has at least, before it breaks
 _FAR_APART = 8.0  # prices that differ by more are drawn on a logarithmic axis
 
 
@@ -36,7 +37,7 @@ def comparison_tables(comparison: Comparison, *, for_good: bool = False) -> list
 def _last_returns(report: Mapping[str, Any]) -> Table:
     percent = f"{100 * report['confidence']:g} %"
     table = _table(f"Return in {report['returns_from']}, with {percent} intervals over seeds")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=_LABEL)
     for name in ("seeds", "mean", "interquartile mean", "worst decile", "minus the first"):
         table.add_column(name, justify="right", no_wrap=True)
     for run in report["runs"]:
@@ -56,7 +57,7 @@ def _last_returns(report: Mapping[str, Any]) -> Table:
 def _at_equal(report: Mapping[str, Any]) -> Table:
     """What was paid in all, and the return where all have paid the same."""
     table = _table("Paid in all; below it the return where everybody has paid as much as the one who paid least")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=_LABEL)
     for name in report["prices"]:
         table.add_column(escape(f"{price_name(name)}\nat {_short(report['equal_prices'][name])}"), justify="right")
     for run in report["runs"]:
@@ -68,7 +69,7 @@ def _at_equal(report: Mapping[str, Any]) -> Table:
 def _fields(report: Mapping[str, Any]) -> Table:
     """The totals and means that were asked for."""
     table = _table("Totals and means over the rounds")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=_LABEL)
     for kind in ("totals", "means"):
         for name in report["runs"][0][kind]:
             table.add_column(escape(f"{name.replace('_', ' ')},\n{kind[:-1]}"), justify="right")
@@ -96,10 +97,10 @@ def price_name(name: str) -> str:
 def _threshold(report: Mapping[str, Any], threshold: str, for_good: bool) -> Table:
     when = "for good" if for_good else "for the first time"
     table = _table(f"Mean return of the agents ≥ {threshold} {when}: median (25 %, 75 %) over seeds; ∞: never")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=_LABEL)
     headings = {"round": "rounds"} | {name: price_name(name) for name in report["prices"][1:]}
     for name in ("seeds that did", *headings.values()):
-        table.add_column(escape(name), justify="right", no_wrap=True)
+        table.add_column(escape(name.replace(", ", ",\n")), justify="right", no_wrap=len(headings) < 4)
     for run in report["runs"]:
         found = run["thresholds"][threshold]["for_good" if for_good else "first"]
         share, count = found["share"], len(run["seeds"])

@@ -33,7 +33,7 @@ def test_what_depends_on_reports_cannot_be_drawn_again(tmp_path):
 
 def test_of_many_agents_the_first_are_shown(tmp_path):
     number = np.arange(60)
-    jobs = Timeline(number, number * 1.0, number + 1.0, number // 2)
+    jobs = Timeline(number, number * 1.0, number + 1.0, number // 2, number % 7 == 0, np.arange(30.0))
     assert draw_timeline(jobs, tmp_path / "many.svg").read_text().count("<svg") == 1
 
 
