@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedjax_rl.training import ExperimentConfig, compare, comparison_tables, console, train, use_all_cores
 
@@ -24,7 +25,7 @@ def study(
     options: argparse.Namespace,
     thresholds: tuple[float, ...] | Mapping[str, tuple[float, ...]] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
-    **told: Sequence[str],
+    **told: Sequence[str] | Mapping[str, Sequence[str]],
 ) -> None:
     """Trains every variant into its own folder and compares them, each with the first of its group.
 
@@ -33,7 +34,7 @@ def study(
         options: what `arguments` returned; `out` gets the runs, the pictures, and the tables as `report.json`.
         thresholds: of the return, of all pictures or by name of the picture.
         groups: name of a picture -> labels in it; by default one picture of all.
-        told: `prices`, `totals` and `means` of `compare`.
+        told: `prices`, `totals` and `means` of `compare`, likewise.
     """
     folders, out = {}, options.out
     for label, config in variants.items():
@@ -45,11 +46,16 @@ def study(
     reports = {}
     for name, labels in (groups or {"compare": list(variants)}).items():
         runs = [folders[label] for label in labels]
-        levels = thresholds.get(name, ()) if isinstance(thresholds, Mapping) else thresholds
-        comparison = compare(runs, labels, out=out / f"{name}.png", thresholds=levels or None, **told)
+        own = {key: _of(name, value) for key, value in {"thresholds": thresholds or None, **told}.items()}
+        comparison = compare(runs, labels, out=out / f"{name}.png", **own)
         reports[name] = comparison.report
         console().print(*comparison_tables(comparison))
     (out / "report.json").write_text(json.dumps(reports, indent=2))
+
+
+def _of(name: str, value: Any) -> Any:
+    """What one picture gets."""
+    return value.get(name, ()) if isinstance(value, Mapping) else value
 
 
 def _finished(folder: Path, config: ExperimentConfig) -> bool:

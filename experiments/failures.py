@@ -27,23 +27,25 @@ FAILURES = {
 }
 PLAIN_TOO = ("nothing fails", "dropout 0.5", "loss 0.3", "failure 0.15, replica every 10")
 LEARNERS = {"": NORMALISED, ", sgd": PLAIN}
-TOTALS = ("messages_lost", "failures", "lost_rounds", "nonfinite_messages", "nonfinite_merges")
+TOTALS = ("messages_lost", "nonfinite_messages", "nonfinite_merges")
+OWN_TOTALS = {"dropouts": ("agents_dropped",), "server failures": ("failures", "lost_rounds")}
 
 
 def main() -> None:
     options = arguments("failures", __doc__, agents=16, rounds=100)
-    variants, groups = {}, {}
+    variants, groups, totals = {}, {}, {}
     for group, kinds in FAILURES.items():
         for suffix, learner in LEARNERS.items():
             for failure, meeting in {"nothing fails": {}, **kinds}.items():
                 if suffix and failure not in PLAIN_TOO:
                     continue
-                label = failure + suffix
-                groups.setdefault(group.replace(" ", "-") + suffix.replace(", ", "-"), []).append(label)
+                label, name = failure + suffix, group.replace(" ", "-") + suffix.replace(", ", "-")
+                groups.setdefault(name, []).append(label)
+                totals[name] = (*TOTALS, *OWN_TOTALS.get(group, ()))
                 variants[label] = carts(
                     label, options.agents, options.seeds, options.rounds, learner=learner, round=meeting
                 )
-    study(variants, options, thresholds=(400.0,), groups=groups, totals=TOTALS)
+    study(variants, options, thresholds=(400.0,), groups=groups, totals=totals)
 
 
 if __name__ == "__main__":
