@@ -45,7 +45,7 @@ def main() -> None:
     options = arguments("selection", __doc__, agents=40, cohort=8, seconds=600)
     times = 4 * 500 * SECONDS * np.exp(SIGMA * np.random.default_rng(SEED).standard_normal(options.agents))
     given = {"system": SYSTEM, "size": options.cohort, "candidates": 2 * options.cohort, "deadline": np.median(times)}
-    learner, variants = {"objective": CRITIC, "algorithm": "afedpg(step_size=0.05, momentum=0.1)"}, {}
+    learner, variants = {"objective": CRITIC, "optimizer": "adam(learning_rate=0.01)"}, {}
     for label, rule in RULES.items():
         meeting = {"participation": rule.format(**given)}
         rounds = max(2, round(options.seconds / seconds_of(meeting["participation"], options.agents)))
