@@ -119,8 +119,9 @@ class Round:
                 local, memory = jax.vmap(self._settle)(before, after, cohort.active & (envelopes.weight > 0))
             envelopes = self.topology.arrive(state.places, cohort, envelopes)
             present = cohort.active
-            for refused in {"agents_dropped", "nonfinite_messages"} & metrics.keys():
-                present &= metrics[refused].total == 0
+            for absent in ("agents_dropped", "nonfinite_messages"):
+                if absent in metrics:
+                    present &= metrics[absent].total == 0
             metrics |= jax.vmap(self._arrivals)(present, envelopes)
             mail = Mail(envelopes, None, address)
         reduced = {name: reports.reduce(value) for name, value in metrics.items()}

@@ -152,8 +152,6 @@ def simulation_bound(transition_gap: Any, reward_gap: Any, discount: Any, reward
     Reference: the simulation lemma, Kearns and Singh, "Near-optimal reinforcement learning in polynomial time", 2002,
         lemma 4, in the form of total variation.
     """
-    for name, value in (("transition_gap", transition_gap), ("reward_gap", reward_gap), ("reward_range", reward_range)):
-        check(name, value, lambda v: (v >= 0).all(), "must be nonnegative")
     return reward_gap / (1 - discount) + discount * transition_gap * reward_range / (1 - discount) ** 2
 
 

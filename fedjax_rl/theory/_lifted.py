@@ -22,6 +22,7 @@ _FRACTIONS = {
     "trace_decay": "trace_decay = 1 is least squares on returns, not a TD fixed point",
 }
 _POSITIVE = ("step_size",)
+_NONNEGATIVE = ("transition_gap", "reward_gap", "reward_range")
 
 
 def lifted(
@@ -176,6 +177,8 @@ def _check_values(name: str, value: jax.Array) -> None:
         check(name, shown, lambda _: ((found >= 0) & (found < 1)).all(), "must lie in [0, 1)", _FRACTIONS[name])
     elif name in _POSITIVE:
         check(name, shown, lambda _: (np.isfinite(found) & (found > 0)).all(), "must be positive and finite")
+    elif name in _NONNEGATIVE:
+        check(name, shown, lambda _: (np.isfinite(found) & (found >= 0)).all(), "must be nonnegative and finite")
     elif name != "logits" and not np.isfinite(found).all():
         index = tuple(int(i) for i in np.argwhere(~np.isfinite(found))[0])
         raise ValueError(f"{name}{list(index)} must be finite, got {found[index]!r}; look for a division by zero")

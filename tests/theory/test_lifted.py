@@ -128,7 +128,11 @@ def test_bad_input(changes: dict[str, Any], message: str) -> None:
         (lambda A, b: theory.averaged_mdp(A[:, :, None], b[:, :, None], 0 * b[0]), "weight must have a positive sum"),
         (lambda A, b: theory.value_iteration(A[:, :, None], b[:, :, None], 0.9, tolerance=0.0), "tolerance must lie"),
         (lambda A, b: theory.averaged_mdp(2 * A[:, :, None], b[:, :, None]), r"kernel\[0, 0, 0\] must sum to one"),
-        (lambda A, b: theory.simulation_bound(-0.1, 0.0, 0.9), "transition_gap must be nonnegative, got"),
+        (
+            lambda A, b: theory.simulation_bound(-0.1, 0.0, 0.9),
+            "transition_gap must be nonnegative and finite, got -0.1",
+        ),
+        (lambda A, b: theory.simulation_bound([0.1, -0.1], 0.0, 0.9), "transition_gap must be nonnegative and finite"),
         (
             lambda A, b: theory.federated_q_limit(A[:, :, None], b[:, :, None], 0.9, 1.5, num_local_steps=2),
             r"step_size must lie in \(0, 1\], got 1.5",
