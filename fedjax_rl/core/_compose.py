@@ -78,16 +78,24 @@ def make_round(
     round_ = Round(
         family, learner, aggregator, tuple(transforms), topology, participation, num_agents, chunk_size, mesh
     )
-    topology.check(num_agents)
+    _check(topology, "topology", num_agents)
     payload, job = None, UNKNOWN_JOB
     if participation.needs_job or not round_.streams:  # what travels is found by tracing the learner, which takes time
         payload, job = _message_and_job(round_)
-    participation.check(num_agents, job)
+    _check(participation, "participation", num_agents, job)
     cohort = _first_cohort(round_, job)
     _check_needs(round_)
     if payload is not None:
         _check_stack(round_, payload, cohort.active.shape[0])
     return round_
+
+
+def _check(part: Topology | Participation, role: str, *facts: Any) -> None:
+    """Asks a part whether it can work with so many agents; its answer says whose argument is wrong."""
+    try:
+        part.check(*facts)
+    except ValueError as error:
+        raise ValueError(f"{role} ({type(part).__name__}): {error}") from error
 
 
 def _check_needs(round_: Round) -> None:

@@ -189,7 +189,10 @@ def test_the_chunk_follows_the_work() -> None:
         ({"learner": {"corrections": ("proximal(-1)",)}}, ["learner.corrections[0]: "]),
         ({"round": {"transforms": ("clip(1)", "clp(1)")}}, ["round.transforms[1]: 'clp'", "did you mean clip?"]),
         ({"round": {"aggregator": "trimmed_mean(0.9)"}}, ["round.aggregator: trim"]),
-        ({"round": {"participation": "uniform_cohort(6)"}}, ["uniform_cohort", "num_agents = 5, got 6"]),
+        (
+            {"round": {"participation": "uniform_cohort(6)"}},
+            ["participation (UniformCohort): size", "num_agents = 5, got 6"],
+        ),
         ({"round": {"topology": "ring()"}}, ["round.topology: 'ring' is not registered", "topologies: star"]),
     ],
 )
