@@ -15,6 +15,7 @@ from ._component import component as component
 from ._component import is_concrete as is_concrete
 from ._component import static as static
 from ._compose import make_round as make_round
+from ._compose import memory_bytes as memory_bytes
 from ._messages import Cohort as Cohort
 from ._messages import Envelope as Envelope
 from ._messages import Header as Header
@@ -34,6 +35,7 @@ from ._neutral import Everyone as Everyone
 from ._neutral import Star as Star
 from ._neutral import everyone as everyone
 from ._neutral import star as star
+from ._processes import fetch as fetch
 from ._roles import Aggregator as Aggregator
 from ._roles import EnvFamily as EnvFamily
 from ._roles import Learner as Learner
@@ -47,6 +49,9 @@ from ._roles import Transform as Transform
 from ._roles import TransformState as TransformState
 from ._round import Round as Round
 from ._round import RoundState as RoundState
+from ._rounds import Rounds as Rounds
+from ._rounds import same_program as same_program
+from ._rounds import stack_rounds as stack_rounds
 from ._run import compile_rounds as compile_rounds
 from ._run import compiler_options as compiler_options
 from ._run import init_seeds as init_seeds

@@ -239,7 +239,7 @@ def _check_stack(round_: Round, payload: PyTree, num_slots: int) -> None:
     if round_.streams:
         return
     needed = tree.num_bits(payload) // 8 * num_slots
-    available = _memory_bytes(round_.mesh)
+    available = memory_bytes(round_.mesh)
     if needed > available:
         raise ValueError(
             f"{type(round_.aggregator).__name__} with {type(round_.topology).__name__} needs the stack of all "
@@ -248,10 +248,9 @@ def _check_stack(round_: Round, payload: PyTree, num_slots: int) -> None:
         )
 
 
-def _memory_bytes(mesh: Mesh | None) -> int:
-    """Memory of the devices: the accelerators' own, or the host's, which all CPU devices share."""
-    devices = jax.local_devices()[:1] if mesh is None else list(mesh.devices.flat)
-    stats = devices[0].memory_stats()
+def memory_bytes(mesh: Mesh | None) -> int:
+    """Memory of all devices of a mesh [bytes]: the accelerators' own, or the host's, which all CPU devices share."""
+    stats = jax.local_devices()[0].memory_stats()  # one process cannot ask the devices of another
     if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"]) * len(devices)
+        return int(stats["bytes_limit"]) * (1 if mesh is None else mesh.size)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -12,7 +12,9 @@ from jax.sharding import AxisType, Mesh
 from . import tree
 from ._agent_map import agent_map, place
 from ._component import check_count
+from ._processes import fetch
 from ._round import Round, RoundState
+from ._rounds import Rounds
 
 
 PyTree = Any
@@ -29,6 +31,11 @@ def make_mesh(num_devices: int | None = None) -> Mesh | None:
     available = len(jax.devices())
     num_devices = available if num_devices is None else num_devices
     check_count("num_devices", num_devices)
+    if num_devices < available and jax.process_count() > 1:
+        raise ValueError(
+            f"num_devices must be {available}, all devices of the {jax.process_count()} processes, got {num_devices}: "
+            "a process without a device could not take part"
+        )
     if num_devices > available:
         raise ValueError(
             f"num_devices must be at most {available}, the devices JAX sees, got {num_devices}; more CPU devices: "
@@ -39,15 +46,35 @@ def make_mesh(num_devices: int | None = None) -> Mesh | None:
     return jax.make_mesh((num_devices,), ("agents",), axis_types=(AxisType.Auto,), devices=jax.devices()[:num_devices])
 
 
-def init_seeds(round_: Round, keys: jax.Array, *, mesh: Mesh | None = None) -> RoundState:
-    """The first states of several independent runs, leaves [K, ...], one per key."""
+def init_seeds(round_: Round | Rounds, keys: jax.Array, *, mesh: Mesh | None = None) -> RoundState:
+    """The first states of several independent runs, leaves [K, ...], one per key; of stacked rounds [G K, ...]."""
+    _check_seeds(round_, len(keys))
     return _first_states(round_, keys, mesh)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")  # once for all rounds that differ in numbers only
-def _first_states(round_: Round, keys: jax.Array, mesh: Mesh | None) -> RoundState:
-    states, _ = agent_map(lambda r, key: (r.init(key), None), round_, (keys,), chunk_size=1, mesh=mesh)
+def _first_states(round_: Round | Rounds, keys: jax.Array, mesh: Mesh | None) -> RoundState:
+    def first_state(round_: Any, seed: jax.Array, key: jax.Array) -> tuple[RoundState, None]:
+        return _round_of(round_, seed, len(keys)).init(key), None
+
+    seeds = jnp.arange(len(keys), dtype=jnp.int32)
+    states, _ = agent_map(first_state, round_, (seeds, keys), chunk_size=1, mesh=mesh)
     return place(states, mesh)
+
+
+def _round_of(round_: Round | Rounds, seed: jax.Array, num_seeds: int) -> Round:
+    """The round that a seed runs in: consecutive seeds share one."""
+    return round_.at(seed // (num_seeds // round_.num_rounds)) if isinstance(round_, Rounds) else round_
+
+
+def _check_seeds(round_: Round | Rounds, num_seeds: int | None) -> None:
+    if not isinstance(round_, Rounds):
+        return
+    if num_seeds is None or num_seeds % round_.num_rounds:
+        raise ValueError(
+            f"num_seeds must be a multiple of the {round_.num_rounds} stacked rounds, got {num_seeds}: as many seeds "
+            "for each"
+        )
 
 
 def where_held(states: PyTree, seed: int) -> tuple[PyTree, int]:
@@ -70,7 +97,7 @@ def where_held(states: PyTree, seed: int) -> tuple[PyTree, int]:
 
 
 def run(
-    round_: Round,
+    round_: Round | Rounds,
     state: RoundState,
     num_rounds: int,
     *,
@@ -86,7 +113,7 @@ def run(
     its buffers are reused, so keep the returned one.
 
     Args:
-        round_: the round.
+        round_: the round, or several of one structure (`stack_rounds`) with as many seeds each.
         state: from `round_.init(key)`, or from `init_seeds` when `num_seeds` is given.
         num_rounds: how many rounds.
         rounds_per_call: rounds per dispatch; the result does not depend on it.
@@ -113,6 +140,7 @@ def run(
     if num_seeds is None and state.key.ndim:
         raise ValueError(f"num_seeds must be {state.key.shape[0]}, the number of stacked states, got None")
     check_count("rounds_per_call", rounds_per_call)
+    _check_seeds(round_, num_seeds)
     size = max(1, min(rounds_per_call, num_rounds))
     advance = _jitted(jax.default_backend())
     ahead = () if num_seeds is None else (slice(None),)  # axes before that of the rounds
@@ -123,7 +151,7 @@ def run(
         state, history = advance(
             round_, state, jnp.int32(now), size=size, num_seeds=num_seeds, mesh=mesh, record=record
         )
-        pieces.append({name: np.asarray(x)[(*ahead, slice(now))] for name, x in history.items()})
+        pieces.append({name: x[(*ahead, slice(now))] for name, x in fetch(history).items()})
         left -= now
         if callback is not None and callback(state, pieces[-1]):
             break
@@ -131,8 +159,8 @@ def run(
 
 
 def compile_rounds(
-    round_: Round, state: RoundState, size: int, *, num_seeds: int | None = None, mesh: Mesh | None = None
-) -> Callable[[Round, RoundState, int], tuple[RoundState, History]]:
+    round_: Round | Rounds, state: RoundState, size: int, *, num_seeds: int | None = None, mesh: Mesh | None = None
+) -> Callable[[Any, RoundState, int], tuple[RoundState, History]]:
     """Compiles ahead of time what `run` dispatches, for callers that time compilation apart.
 
     Returns:
@@ -141,7 +169,7 @@ def compile_rounds(
     jitted = _jitted(jax.default_backend())
     compiled = jitted.lower(round_, state, jnp.int32(size), size=size, num_seeds=num_seeds, mesh=mesh).compile()
 
-    def advance(round_: Round, state: RoundState, num_rounds: int) -> tuple[RoundState, History]:
+    def advance(round_: Round | Rounds, state: RoundState, num_rounds: int) -> tuple[RoundState, History]:
         return compiled(round_, state, jnp.int32(num_rounds))
 
     return advance
@@ -165,7 +193,7 @@ def _jitted(backend: str) -> Any:
 
 
 def _rounds(
-    round_: Round,
+    round_: Round | Rounds,
     state: RoundState,
     num_rounds: jax.Array,
     *,
@@ -178,21 +206,24 @@ def _rounds(
     if num_seeds is None:
         if mesh is not None:
             raise ValueError("mesh shares out seeds, and there are none; give num_seeds, or the mesh to make_round")
-        return _one_run((round_, num_rounds), state, size, record)
+        return _one_run(_round_of(round_, jnp.int32(0), 1), num_rounds, state, size, record)
     check_count("num_seeds", num_seeds)
-    if round_.mesh is not None:
-        raise ValueError("several seeds need a round without a mesh: the devices share the seeds instead")
 
-    def one_seed(common: PyTree, state: RoundState) -> tuple[PyTree, None]:
-        return _one_run(common, state, size, record), None
+    def one_seed(common: PyTree, seed: jax.Array, state: RoundState) -> tuple[PyTree, None]:
+        rounds, num_rounds = common
+        round_ = _round_of(rounds, seed, num_seeds)
+        if round_.mesh is not None:
+            raise ValueError("several seeds need a round without a mesh: the devices share the seeds instead")
+        return _one_run(round_, num_rounds, state, size, record), None
 
-    return place(agent_map(one_seed, (round_, num_rounds), (state,), chunk_size=1, mesh=mesh)[0], mesh)
+    seeds = jnp.arange(num_seeds, dtype=jnp.int32)
+    return place(agent_map(one_seed, (round_, num_rounds), (seeds, state), chunk_size=1, mesh=mesh)[0], mesh)
 
 
 def _one_run(
-    common: PyTree, state: RoundState, size: int, record: Record | None
-) -> tuple[RoundState, History]:  # fmt: skip
-    round_, num_rounds = common
+    round_: Round, num_rounds: jax.Array, state: RoundState, size: int, record: Record | None
+) -> tuple[RoundState, History]:
+    """One seed's rounds."""
 
     def step(round_: Round, state: RoundState) -> tuple[RoundState, History]:
         state, metrics = round_.step(state)

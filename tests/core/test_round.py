@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl import aggregators, init_seeds, make_mesh, make_round, participation, run, topologies, transforms
+from fedjax_rl import (
+    aggregators,
+    init_seeds,
+    make_mesh,
+    make_round,
+    participation,
+    run,
+    stack_rounds,
+    topologies,
+    transforms,
+)
 from fedjax_rl.core import Envelope, Transform, component
 from tests.probes.quadratic import Descent, Targets
 
@@ -159,6 +169,28 @@ def test_seeds_in_one_program_equal_single_runs(targets):
             alone, expected = run(round_, round_.init(keys[i]), 4)
             np.testing.assert_allclose(history["distance"][i], expected["distance"], rtol=1e-6)
             np.testing.assert_array_equal(states.local.draw[i], alone.local.draw)
+
+
+def test_stacked_rounds_equal_single_ones(targets):
+    def with_step(step_size):
+        return make_round(Targets(targets), Descent(step_size, 0.3), aggregators.mean(), num_agents=NUM_AGENTS)
+
+    rounds = [with_step(step_size) for step_size in (0.1, 0.2, 0.4)]
+    stacked = stack_rounds(rounds)
+    assert len(stacked.own) == 1  # the targets, and what else is the same, are kept once
+    keys = jax.vmap(jax.random.key)(jnp.array([0, 1] * 3))
+    for mesh in (None, make_mesh(2)):
+        _, history = run(stacked, init_seeds(stacked, keys, mesh=mesh), 4, num_seeds=6, mesh=mesh)
+        for row in range(6):
+            round_ = rounds[row // 2]
+            _, alone = run(round_, round_.init(keys[row]), 4)
+            np.testing.assert_allclose(history["distance"][row], alone["distance"], rtol=1e-6)
+    with pytest.raises(ValueError, match="num_seeds must be a multiple of the 3 stacked rounds, got 4"):
+        run(stacked, init_seeds(stacked, keys), 1, num_seeds=4)
+    with pytest.raises(ValueError, match="differ in numbers only"):
+        stack_rounds([rounds[0], quadratic(targets[:4])])
+    with pytest.raises(ValueError, match="must not be empty"):
+        stack_rounds([])
 
 
 def test_what_is_recorded_after_every_round_joins_the_metrics(targets):
