@@ -31,6 +31,7 @@ _EXAMPLES = """examples:
   fedjax-rl train --agents 1000 --round.participation "uniform_cohort(100)"
   fedjax-rl train --round.aggregator "trimmed_mean(0.1)" --learner.corrections "proximal(0.1)"
   fedjax-rl train --config my.toml --num-seeds 5 --out runs/mine
+  fedjax-rl sweep --over 'learner.optimizer.learning_rate=[1e-3, 3e-3, 1e-2]' --num-seeds 8
   fedjax-rl resume runs/mine
   fedjax-rl plot runs/a runs/b
   fedjax-rl compare runs/a runs/b                          tables with intervals over seeds, and compare.png
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
     try:
-        if argv[:1] == ["train"]:
-            return _train(argv[1:])
+        if argv[:1] in (["train"], ["sweep"]):
+            return _train(argv[1:]) if argv[0] == "train" else _sweep(argv[1:])
         arguments = _parser().parse_args(argv)
         return arguments.action(arguments)
     except KeyboardInterrupt:
@@ -65,6 +66,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return _complain(error, debug, 1)
+    except RuntimeError as error:
+        from .training import PeerLost, exit_at_once
+
+        if not isinstance(error, PeerLost):
+            raise
+        return exit_at_once(_complain(error, debug, 1))
 
 
 def _complain(error: Exception, debug: bool, code: int) -> int:
@@ -92,11 +99,15 @@ def _parser() -> argparse.ArgumentParser:
 
     # Only for the list of commands: `train` has a flag for every field of the configuration, and its own parser.
     command("train", "train an experiment (train --help lists every field that can be set)", lambda _: _train([]))
+    command("sweep", "train a grid of values times seeds in as few programs as possible", lambda _: _sweep([]))
 
     resume = command("resume", "go on with an interrupted run, or train a finished one for more rounds", _resume)
     resume.add_argument("dir", type=Path, metavar="DIR", help="the run folder")
     resume.add_argument("--rounds", type=int, help="rounds in all (default: as configured)")
     resume.add_argument("--quiet", action="store_true", help="report nothing but errors")
+    resume.add_argument("--coordinator", help="HOST:PORT of process 0 of several that train together, or auto")
+    resume.add_argument("--num-processes", type=int, help="how many processes train together")
+    resume.add_argument("--process-id", type=int, help="which of them this is, counted from 0")
 
     evaluate = command("evaluate", "play the trained policies of a run, on training and on unseen agents", _evaluate)
     evaluate.add_argument("dir", type=Path, metavar="DIR", help="the run folder")
@@ -167,26 +178,73 @@ class Train:
     """Rounds of communication; short for --num-rounds."""
     quiet: bool = False
     """Report nothing but errors."""
+    coordinator: str | None = None
+    """Host and port of process 0 of several that train together; auto: as the batch system says."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this is, counted from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep(Train):
+    """Train every combination of some values, side by side.
+
+    Every field that is not varied can be given a value, as with train.
+    """
+
+    over: tuple[str, ...] = ()
+    """KEY=[VALUE, ...] as in TOML, once or several times; a key may lead on into an expression, as in
+    learner.optimizer.learning_rate=[1e-3, 1e-2] or round.transforms.0.norm=[1.0, 2.0]."""
+    resume: bool = False
+    """Go on with the sweep in the folder."""
 
 
 def _train(argv: Sequence[str]) -> int:
-    base = _base_config(argv)
-    arguments = _train_arguments(argv, base)
-    config: ExperimentConfig = arguments.experiment
-    changes = {"num_agents": arguments.agents, "num_rounds": arguments.rounds}
-    config = config.replace(**{name: value for name, value in changes.items() if value is not None})
-    out = arguments.out or Path("runs") / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    arguments, config, out = _arguments(argv, Train)
 
-    from .training import train, use_all_cores
+    from .training import train
 
-    use_all_cores()
+    _prepare_devices(arguments)
     result = train(config, out=out, overwrite=arguments.overwrite, progress=not arguments.quiet)
     return INTERRUPTED if result.interrupted else 0
 
 
+def _sweep(argv: Sequence[str]) -> int:
+    arguments, config, out = _arguments(argv, Sweep)
+
+    from .training import read_over, sweep
+
+    over = read_over(arguments.over)
+    _prepare_devices(arguments)
+    result = sweep(
+        config, over, out=out, overwrite=arguments.overwrite, resume=arguments.resume, progress=not arguments.quiet
+    )
+    return INTERRUPTED if result.interrupted else 0
+
+
+def _arguments(argv: Sequence[str], kind: type[Train]) -> tuple[Any, ExperimentConfig, Path]:
+    """The arguments, the configuration that they describe, and the run folder."""
+    arguments = _parsed(argv, _base_config(argv), kind)
+    config: ExperimentConfig = arguments.experiment
+    changes = {"num_agents": arguments.agents, "num_rounds": arguments.rounds}
+    config = config.replace(**{name: value for name, value in changes.items() if value is not None})
+    if arguments.coordinator is not None and arguments.out is None:
+        raise ValueError("--out must be given with --coordinator: the processes write into one folder")
+    return arguments, config, arguments.out or Path("runs") / f"{config.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _prepare_devices(arguments: Any) -> None:
+    """Before the first use of JAX: all cores of this machine, and the other processes of this run."""
+    from .training import join_processes, use_all_cores
+
+    use_all_cores()
+    join_processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
+
+
 def _base_config(argv: Sequence[str]) -> ExperimentConfig:
     """Reads the preset or the file that the defaults of all other flags come from."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=f"{PROGRAM} train")
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, prog=PROGRAM)
     first.add_argument("--preset")
     first.add_argument("--config", type=Path)
     known, _ = first.parse_known_args(argv)
@@ -198,23 +256,27 @@ def _base_config(argv: Sequence[str]) -> ExperimentConfig:
     return config.replace(name=known.config.stem) if config.name == ExperimentConfig.name else config
 
 
-def _train_arguments(argv: Sequence[str], base: ExperimentConfig) -> Train:
+def _parsed(argv: Sequence[str], base: ExperimentConfig, kind: type[Train]) -> Any:
     import tyro
 
     fields = Annotated[ExperimentConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
-    kind = dataclasses.make_dataclass(
-        "Train", [("experiment", fields)], bases=(Train,), frozen=True, namespace={"__doc__": Train.__doc__}
+    own: list[Any] = [("experiment", fields)]
+    if kind is Sweep:  # each --over adds to those before
+        own.append(("over", tyro.conf.UseAppendAction[tuple[str, ...]], dataclasses.field(default=())))
+    whole = dataclasses.make_dataclass(
+        kind.__name__, own, bases=(kind,), frozen=True, namespace={"__doc__": kind.__doc__}
     )
-    return tyro.cli(kind, default=kind(experiment=base), args=list(argv), prog=f"{PROGRAM} train")
+    name = kind.__name__.lower()
+    return tyro.cli(whole, default=whole(experiment=base), args=list(argv), prog=f"{PROGRAM} {name}")
 
 
 # ---------------------------------------------------------------- the other commands
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    from .training import resume, use_all_cores
+    from .training import resume
 
-    use_all_cores()
+    _prepare_devices(arguments)
     result = resume(arguments.dir, num_rounds=arguments.rounds, progress=not arguments.quiet)
     return INTERRUPTED if result.interrupted else 0
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from ._build import Experiment as Experiment
     from ._build import build as build
     from ._build import optimizer_summaries as optimizer_summaries
-    from ._build import use_all_cores as use_all_cores
     from ._comparison import compare as compare
     from ._comparison import distinct_labels as distinct_labels
     from ._comparison_views import comparison_tables as comparison_tables
@@ -23,14 +22,21 @@ if TYPE_CHECKING:
     from ._export import load_policy as load_policy
     from ._export import save_policy as save_policy
     from ._folder import RunFolder as RunFolder
+    from ._grid import read_over as read_over
     from ._gymnasium import evaluate_gymnasium as evaluate_gymnasium
     from ._plots import plot_agent_curves as plot_agent_curves
     from ._plots import plot_agents as plot_agents
     from ._plots import plot_returns as plot_returns
+    from ._processes import PeerLost as PeerLost
+    from ._processes import exit_at_once as exit_at_once
+    from ._processes import join_processes as join_processes
+    from ._processes import use_all_cores as use_all_cores
     from ._progress import console as console
     from ._progress import result_table as result_table
     from ._reevaluate import evaluate_run as evaluate_run
     from ._runs import Comparison as Comparison
+    from ._sweep import Sweep as Sweep
+    from ._sweep import sweep as sweep
     from ._timeline import draw_timeline as draw_timeline
     from ._timeline import plot_timeline as plot_timeline
     from ._train import Result as Result
@@ -41,7 +47,6 @@ _HOME = {
     "Experiment": "_build",
     "build": "_build",
     "optimizer_summaries": "_build",
-    "use_all_cores": "_build",
     "compare": "_comparison",
     "comparison_tables": "_comparison_views",
     "distinct_labels": "_comparison",
@@ -57,8 +62,15 @@ _HOME = {
     "plot_agent_curves": "_plots",
     "plot_agents": "_plots",
     "plot_returns": "_plots",
+    "PeerLost": "_processes",
+    "exit_at_once": "_processes",
+    "join_processes": "_processes",
+    "use_all_cores": "_processes",
     "console": "_progress",
     "result_table": "_progress",
+    "read_over": "_grid",
+    "Sweep": "_sweep",
+    "sweep": "_sweep",
     "draw_timeline": "_timeline",
     "plot_timeline": "_timeline",
     "evaluate_run": "_reevaluate",

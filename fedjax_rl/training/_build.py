@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -46,11 +45,16 @@ class Experiment(NamedTuple):
     policy: Policy
     learner: Learner
     round: Round
-    mesh: Mesh | None  # shares the seeds when there are several, else it is the round's own
+    mesh: Mesh | None  # shares the rows when there are several, else it is the round's own
 
 
-def build(config: ExperimentConfig) -> Experiment:
+def build(config: ExperimentConfig, num_rows: int | None = None) -> Experiment:
     """Composes the experiment of a configuration.
+
+    Args:
+        config: the configuration.
+        num_rows: states that run side by side, seeds and experiments; None: as many as there are seeds. The devices
+            share the agents of a single one, else they share the rows.
 
     Raises:
         ValueError: a component is unknown, an argument is wrong or the combination cannot work; the text names the
@@ -65,7 +69,8 @@ def build(config: ExperimentConfig) -> Experiment:
     learner = build_learner(config, objective)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
-    mesh = _at("devices", lambda: make_mesh(_num_devices(config)))
+    num_rows = num_rows or config.num_seeds
+    mesh = _at("devices", lambda: make_mesh(_num_devices(config, num_rows)))
     parts: dict[str, Any] = {
         "transforms": tuple(
             component(f"round.transforms[{i}]", "transforms", text, given) for i, text in enumerate(meeting.transforms)
@@ -80,7 +85,7 @@ def build(config: ExperimentConfig) -> Experiment:
         aggregator,
         num_agents=num_agents,
         chunk_size=_chunk_size(config, policy),
-        mesh=mesh if config.num_seeds == 1 else None,
+        mesh=mesh if num_rows == 1 else None,
         **parts,
     )
     return Experiment(config, family, policy, learner, round_, mesh)
@@ -286,12 +291,14 @@ def _with_agents(config: ExperimentConfig, family: EnvFamily) -> ExperimentConfi
     return config
 
 
-def _num_devices(config: ExperimentConfig) -> int:
-    """Devices to use: never more than there is work for."""
-    work = config.num_agents if config.num_seeds == 1 else config.num_seeds
-    if config.devices == "auto":
-        return max(1, min(len(jax.devices()), int(work)))
-    return int(config.devices)
+def _num_devices(config: ExperimentConfig, num_rows: int) -> int:
+    """Devices to use: never more than there is work for, but all of several processes."""
+    work = int(config.num_agents) if num_rows == 1 else num_rows
+    if config.devices != "auto":
+        return int(config.devices)
+    if jax.process_count() > 1:
+        return len(jax.devices())
+    return max(1, min(len(jax.devices()), work))
 
 
 def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
@@ -307,21 +314,3 @@ def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
     widest = max([gates, *config.policy.hidden_sizes])
     activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
     return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))
-
-
-def use_all_cores() -> None:
-    """Asks JAX for one CPU device per core, before its first use; too late is no error, only slower.
-
-    Programs are then run one after another: two that XLA started together wait for each other for ever where the cores
-    are busy and devices exchange something (jaxlib 0.10, reproduced by slices of sharded arrays under load).
-    """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    if getattr(jax.config, "jax_num_cpu_devices", -1) > 0:  # somebody has decided
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        jax.config.update("jax_num_cpu_devices", cores)
-    except RuntimeError:  # JAX has run already
-        return

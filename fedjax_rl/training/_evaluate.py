@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ..core import Round, agent_map, tree
+from ..core import Round, agent_map, fetch, tree
 from ..envs import Environment
 from ..metrics import return_statistics
 from ..policies import Policy
@@ -105,11 +105,12 @@ def evaluate(
     if chunk_size is None:
         # Some hundred environments fill the vector units; models of their own fill the cache earlier.
         chunk_size = max(1, (64 if per_agent else 512) // num_episodes)
-    returns, lengths = _play(
+    played = _play(
         key, None if per_agent else params, params if per_agent else None, physics, agents,
         env=env, policy=policy, num_episodes=num_episodes, horizon=horizon_of(physics), greedy=greedy,
         chunk_size=chunk_size, mesh=mesh,
     )  # fmt: skip
+    returns, lengths = fetch(played)
     return Evaluation(np.asarray(returns, np.float64), np.asarray(lengths, np.int64))
 
 

@@ -203,8 +203,12 @@ class RunFolder:
         """Reads agents.jsonl as `read_metrics` does; an empty list where agents were not recorded."""
         return _read(self.agent_returns_file)
 
-    def cut(self, num_rounds: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def cut(self, num_rounds: int, *, write: bool = True) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Drops the lines after a round, which the checkpoint to resume from does not know.
+
+        Args:
+            num_rounds: the last round to keep.
+            write: False: only read, as the processes do that do not lead.
 
         Returns:
             What is left of metrics.jsonl and of agents.jsonl.
@@ -214,7 +218,7 @@ class RunFolder:
             for rows in (self.read_metrics(), self.read_agent_returns())
         )
         for path, rows in ((self.metrics_file, metrics), (self.agent_returns_file, agents)):
-            if path.exists():
+            if write and path.exists():
                 text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
                 write_atomically(path, lambda file, text=text: file.write(text))
         return metrics, agents

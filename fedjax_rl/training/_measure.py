@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ..core import EnvFamily, where_held
+from ..core import EnvFamily, fetch, where_held
 from ..envs import FleetFamily, physics_table
 from ._build import Experiment
 from ._evaluate import Evaluation, evaluate, models_of, spread
@@ -36,10 +36,11 @@ class Evaluator:
     Args:
         experiment: what is trained.
         salt: another one gives other episodes; 0 belongs to the run itself.
+        first_row: where its seeds begin in the stacked states; None: the state is of one seed.
     """
 
-    def __init__(self, experiment: Experiment, salt: int = 0):
-        self.experiment, self._salt = experiment, salt
+    def __init__(self, experiment: Experiment, salt: int = 0, first_row: int | None = None):
+        self.experiment, self._salt, self._first_row = experiment, salt, first_row
         self.config = experiment.config
 
     def after_round(self, state: Any, seed: int, num_rounds: int) -> Measured:
@@ -110,18 +111,20 @@ class Evaluator:
 
     def _worlds(self, state: Any, seed: int) -> tuple[Any, np.ndarray]:
         """The single worlds [W, ...] of all agents, and the agent each belongs to: an agent may pool several."""
-        physics = jax.device_get(state.physics)  # slices of what several devices hold would make them wait in turns
-        if self._stacked:
-            physics = jax.tree.map(lambda x: x[seed], physics)
+        physics = fetch(state.physics)  # slices of what several devices hold would make them wait in turns
+        if self._first_row is not None:
+            row = self._first_row + seed
+            physics = jax.tree.map(lambda x: x[row], physics)
         worlds = self.experiment.family.worlds(physics)
         num_agents = self.experiment.round.num_agents
         return worlds, np.arange(_length(worlds)) * num_agents // _length(worlds)
 
     def _models(self, state: Any, seed: int, index: np.ndarray) -> Any:
         agents, mesh = jnp.asarray(index, jnp.int32), self.experiment.mesh
-        if not self._stacked:
+        if self._first_row is None:
             return jax.block_until_ready(models_of(self.experiment.round, state, agents))
-        held, row = where_held(state, seed)
+        row = self._first_row + seed
+        held, row = where_held(state, row) if jax.process_count() == 1 else (state, row)
         models = models_of(self.experiment.round, held, agents, jnp.int32(row))
         return models if mesh is None else jax.device_put(models, NamedSharding(mesh, P()))
 
@@ -129,13 +132,10 @@ class Evaluator:
         key = jax.random.fold_in(jax.random.key(self.config.seed + seed), _EVALUATION)
         return jax.random.fold_in(jax.random.fold_in(key, num_rounds), self._salt)
 
-    @property
-    def _stacked(self) -> bool:
-        return self.config.num_seeds > 1
-
     def models(self, state: Any, seed: int) -> Any:
         """The parameters of the policy that a run exports: one model, or one per agent with leaves [N, ...]."""
-        return self._models(state, seed, np.arange(self.experiment.round.num_agents))
+        models = self._models(state, seed, np.arange(self.experiment.round.num_agents))
+        return models if jax.process_count() == 1 else fetch(models)
 
 
 def agent_rows(measured: Measured, family: EnvFamily, *, seed: int, split: str) -> list[dict[str, Any]]:

@@ -274,6 +274,58 @@ def _histogram(returns: np.ndarray, unseen: np.ndarray, path: str | Path, title:
     return _save(figure, path)
 
 
+def plot_grid(rows: Sequence[Mapping[str, Any]], keys: Sequence[str], path: str | Path, *, title: str = "") -> Path:
+    """Draws the final return at every point of a sweep, with its interval.
+
+    The key with the most values is the horizontal axis, on a logarithmic scale where they span more than a decade; the
+    others tell lines apart.
+
+    Args:
+        rows: values by key, and `return_mean`, `return_low`, `return_high`.
+        keys: what varies.
+        path: the picture.
+        title: above the picture.
+    """
+    distinct = {key: list(dict.fromkeys(str(row[key]) for row in rows)) for key in keys}
+    across = max(keys, key=lambda key: len(distinct[key]))
+    numeric = all(isinstance(row[across], int | float) for row in rows)
+    figure = _figure(7.2, 4.3)
+    axes = figure.subplots()
+    others = [key for key in keys if key != across]
+    lines: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(", ".join(f"{key.rpartition('.')[2]} = {row[key]}" for key in others), []).append(row)
+    for number, (label, line) in enumerate(lines.items()):
+        line = [row for row in line if row["return_mean"] is not None]
+        if numeric:
+            line.sort(key=lambda row: row[across])
+        x = [row[across] if numeric else distinct[across].index(str(row[across])) for row in line]
+        mean = np.array([row["return_mean"] for row in line])
+        low, high = (
+            np.array([row["return_mean"] if row[name] is None else row[name] for row in line])
+            for name in ("return_low", "return_high")
+        )
+        style = _STYLES[number // len(COLOURS) % len(_STYLES)] if numeric else ""
+        axes.errorbar(
+            x, mean, (mean - low, high - mean), fmt=f"o{style}", color=COLOURS[number % len(COLOURS)], capsize=3,
+            markersize=4, linewidth=1.6, label=label or None,
+        )  # fmt: skip
+    if numeric:
+        values = [abs(row[across]) for row in rows if row[across]]
+        if all(row[across] > 0 for row in rows) and max(values) > 10 * min(values):
+            axes.set_xscale("log")
+    else:
+        axes.set_xticks(range(len(distinct[across])), distinct[across], fontsize=8)
+    axes.set_xlabel(across)
+    axes.set_ylabel("return after the last round")
+    axes.set_title(title, fontsize=11, loc="left")
+    _tidy(axes)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.supxlabel("mean over seeds and agents, 95 % bootstrap interval over seeds", fontsize=8, color=_GREY)
+    return _save(figure, path)
+
+
 def _tidy(axes: Any) -> None:
     axes.grid(True, color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)

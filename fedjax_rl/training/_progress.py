@@ -1,7 +1,7 @@
 """What a person sees while a run is under way: a live line on a terminal, plain lines elsewhere, a table at the end."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -107,6 +107,23 @@ class Reporter:
     def table(self, summary: Mapping[str, Any]) -> None:
         """Prints the final evaluation."""
         self.console.print(result_table(summary))
+
+
+def grid_table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> Table:
+    """The points of a sweep as a table, the best in bold."""
+    table = Table()
+    for key in (*keys, "return", "95 % interval"):
+        table.add_column(key, justify="right" if key in ("return", "95 % interval") else "left", overflow="fold")
+    means = [row["return_mean"] for row in rows if row["return_mean"] is not None]
+    for row in rows:
+        mean, low, high = row["return_mean"], row["return_low"], row["return_high"]
+        table.add_row(
+            *(str(row[key]) for key in keys),
+            "–" if mean is None else f"{mean:.1f}",
+            "–" if low is None else f"[{low:.1f}, {high:.1f}]",
+            style="bold" if mean is not None and mean == max(means) else "",
+        )
+    return table
 
 
 def result_table(summary: Mapping[str, Any]) -> Table:

@@ -50,11 +50,11 @@ def evaluate_run(
     checkpoints = Checkpoints(run.checkpoints, keep=config.checkpoint.keep)
     try:
         rounds = checkpoints.latest
-        state = checkpoints.restore(layout(first_state(experiment)))
+        state = checkpoints.restore(layout(first_state([experiment])))
     finally:
         checkpoints.close()
     assert rounds is not None  # restore has seen to it
-    evaluator = Evaluator(experiment, salt=seed + 1)
+    evaluator = Evaluator(experiment, salt=seed + 1, first_row=0 if config.num_seeds > 1 else None)
     seeds = range(config.num_seeds)
     thresholds = config.evaluation.success
     training = [evaluator.after_round(state, k, rounds) for k in seeds]

@@ -2,18 +2,20 @@
 between them everything a person wants to see and to keep."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from ..core import compile_rounds, init_seeds
+from ..core import compile_rounds, fetch, init_seeds, stack_rounds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
-from ._folder import RunFolder, ordered, plain
-from ._measure import Evaluator, agent_returns
+from ._folder import RunFolder
+from ._processes import agree, leads, with_peers
 from ._progress import Reporter
+from ._record import OnRound, Record, Row
 from ._stop import GracefulStop
 
 
@@ -22,40 +24,39 @@ _MAX_CHUNK = 100
 # A chunk lasts about this long: Ctrl-C and the live line wait for it.
 _CHUNK_SECONDS = 1.0
 
-Row = dict[str, Any]
-OnRound = Callable[[Row], bool | None]
-
 
 class Session:
-    """Trains an experiment; `restore` first to go on from a checkpoint.
+    """Trains an experiment, or several that one program serves; `restore` first to go on from a checkpoint.
 
     Args:
-        experiment: what is trained.
-        folder: where to write; None: nowhere.
+        experiments: what is trained, side by side: rounds that differ in numbers only, with as many seeds each, and
+            nothing else but names and folders.
+        folders: of each, where to write; None: nowhere.
+        checkpoints: the folder of the checkpoints; None: there are none.
         on_round: called with every logged row; returns True to stop.
     """
 
-    def __init__(self, experiment: Experiment, folder: RunFolder | None, on_round: OnRound | None):
-        self.experiment, self.config, self.folder = experiment, experiment.config, folder
-        self.evaluator = Evaluator(experiment)
-        self.history: list[Row] = []
-        self.agent_returns: list[Row] = []  # the lines of agents.jsonl
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        folders: Sequence[RunFolder | None],
+        checkpoints: Path | None,
+        on_round: OnRound | None = None,
+    ):
+        self.experiments, self.config = experiments, experiments[0].config  # of what all have in common
+        self.round = experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
+        self.num_rows = len(experiments) * self.config.num_seeds
+        self.records = [
+            Record(e, folder, on_round, i * self.config.num_seeds if self.num_rows > 1 else None)
+            for i, (e, folder) in enumerate(zip(experiments, folders, strict=True))
+        ]
         self.rounds, self.seconds, self.compile_seconds = 0, 0.0, 0.0
-        # Python integers: ten thousand agents overflow 32 bits within minutes.
-        self.env_steps = [0] * self.config.num_seeds
-        self.episodes = [0] * self.config.num_seeds
-        self.uplink_bits = [0] * self.config.num_seeds
         self.first_chunk, self.later_chunks = _Speed(), _Speed()
-        self._on_round = on_round
         self._checkpoints = None
-        if folder is not None:
-            self._checkpoints = Checkpoints(folder.checkpoints, keep=self.config.checkpoint.keep)
+        if checkpoints is not None:
+            self._checkpoints = Checkpoints(checkpoints, keep=self.config.checkpoint.keep)
         self._last_checkpoint = time.perf_counter()
-        self.state: Any = first_state(experiment)
-
-    @property
-    def _num_seeds(self) -> int | None:
-        return self.config.num_seeds if self.config.num_seeds > 1 else None
+        self.state: Any = first_state(experiments)
 
     # ------------------------------------------------------------ checkpoints
 
@@ -65,38 +66,34 @@ class Session:
         Raises:
             ValueError: the checkpoint cannot be read, or is of another configuration, or beyond the last round.
         """
-        assert self.folder is not None and self._checkpoints is not None
+        assert self._checkpoints is not None
         latest = self._checkpoints.latest
         if latest is not None and self.config.num_rounds < latest:
             raise ValueError(f"num_rounds is {self.config.num_rounds}, but the run has already done {latest}")
-        self.folder.write_config(self.config)  # it may have been given more rounds
-        if latest != self.config.num_rounds:
-            self.folder.forget_results()  # they are of fewer rounds
+        for record in self.records:
+            if record.folder is not None and leads():
+                record.folder.write_config(record.config)  # it may have been given more rounds
+                if latest != self.config.num_rounds:
+                    record.folder.forget_results()  # they are of fewer rounds
         if latest is None:  # stopped before anything was saved: start again
-            self.folder.cut(0)
+            for record in self.records:
+                record.cut(0)
             return
         counters = self._checkpoints.counters()
         like = layout(self.state)
         self.state = None  # two states at a time may not fit
         self.state = self._checkpoints.restore(like)
         self.rounds, self.seconds = latest, float(counters["seconds"])
-        self.env_steps, self.episodes = list(counters["env_steps"]), list(counters["episodes"])
-        self.history, self.agent_returns = self.folder.cut(latest)
-        totals = {row["seed"]: row["uplink_bits_total"] for row in self.history}
-        by_history = [totals.get(self.config.seed + seed, 0) for seed in range(self.config.num_seeds)]
-        self.uplink_bits = list(counters.get("uplink_bits", by_history))  # an old checkpoint does not know it
+        for record, counted in zip(self.records, counters.get("experiments", [counters]), strict=True):
+            record.restore(counted, latest)
 
     def save(self) -> None:
         """Writes a checkpoint. The metrics up to here are on the disk already, so they never lag behind it."""
         if self._checkpoints is None or self.rounds == 0:
             return
-        counters = {
-            "seconds": self.seconds,
-            "env_steps": self.env_steps,
-            "episodes": self.episodes,
-            "uplink_bits": self.uplink_bits,
-        }
-        self._checkpoints.save(self.rounds, self.state, counters)
+        of_each = [record.counters() for record in self.records]
+        counters = of_each[0] if len(of_each) == 1 else {"experiments": of_each}
+        self._checkpoints.save(self.rounds, self.state, {"seconds": self.seconds, **counters})
         self._last_checkpoint = time.perf_counter()
 
     def close(self) -> None:
@@ -104,109 +101,110 @@ class Session:
         if self._checkpoints is not None:
             self._checkpoints.close()
 
+    def state_of(self, record: Record) -> Any:
+        """The state of one of the experiments, as it would be if it had been trained alone."""
+        if record.first_row is None:
+            return self.state
+        rows = slice(record.first_row, record.first_row + self.config.num_seeds)
+        return jax.tree.map(lambda x: x[rows] if self.config.num_seeds > 1 else x[rows][0], self.state)
+
     # ------------------------------------------------------------ the loop
 
-    def run(self, reporter: Reporter, stop: GracefulStop) -> None:
+    @property
+    def env_steps(self) -> int:
+        """Of all experiments and seeds so far."""
+        return sum(sum(record.env_steps) for record in self.records)
+
+    def compile(self) -> Callable[..., Any]:
+        """Compiles the rounds; what it returns serves another session of the same shapes too."""
+        mesh = self.experiments[0].mesh if self.num_rows > 1 else None
+        num_seeds = self.num_rows if self.num_rows > 1 else None
+        start = time.perf_counter()
+        advance = compile_rounds(self.round, self.state, _MAX_CHUNK, num_seeds=num_seeds, mesh=mesh)
+        self.compile_seconds = time.perf_counter() - start
+        return advance
+
+    def run(self, reporter: Reporter, stop: GracefulStop, advance: Callable[..., Any] | None = None) -> None:
         """Trains until the last round, or until somebody wants to stop; then what was done is saved.
+
+        Args:
+            reporter: hears how far the run is.
+            stop: says whether to stop.
+            advance: from `compile`, of a session of the same shapes; None: compile.
 
         Raises:
             OSError: something could not be written; the last checkpoint is intact.
+            PeerLost: another process of the run has died.
         """
         if self.rounds == self.config.num_rounds:
             return
-        start = self._clock = time.perf_counter()
-        mesh = self.experiment.mesh if self._num_seeds else None
-        advance = compile_rounds(self.experiment.round, self.state, _MAX_CHUNK, num_seeds=self._num_seeds, mesh=mesh)
-        self.compile_seconds = time.perf_counter() - start
-        reporter.begin(self.rounds, sum(self.env_steps))
-        while self.rounds < self.config.num_rounds and not stop.requested:
-            rows = self._chunk(advance)
-            agents: list[Row] = []
-            if self._every(self.config.evaluation.every) or self.rounds == self.config.num_rounds:
-                agents = self._evaluate(rows)
-            if self._log(rows, agents):
-                stop.requested = True
-            if self._every(self.config.checkpoint.every_rounds) or self._overdue():
+        self._clock = time.perf_counter()
+        advance = advance or self.compile()
+        reporter.begin(self.rounds, self.env_steps)
+        with_peers(lambda: self._loop(reporter, stop, advance))
+
+    def _loop(self, reporter: Reporter, stop: GracefulStop, advance: Callable[..., Any]) -> None:
+        while True:
+            (count, *_), stops, (overdue, *_) = agree(self._next_count(), stop.requested, self._overdue())
+            if any(stops) or self.rounds == self.config.num_rounds:
+                stop.requested = stop.requested or any(stops)
+                break
+            if overdue:
                 self.save()
-            reporter.update(self.rounds, sum(self.env_steps), self._shown(rows, "return_mean", "train_return_mean"))
+            if self._chunk(advance, count, reporter):
+                stop.requested = True
+            if self._every(self.config.checkpoint.every_rounds):
+                self.save()
         self.save()
 
-    def _chunk(self, advance: Callable[..., Any]) -> list[Row]:
-        """Runs the next few rounds and returns a row for each of them and each seed."""
+    def _chunk(self, advance: Callable[..., Any], count: int, reporter: Reporter) -> bool:
+        """Runs the next few rounds, evaluates and logs; returns whether somebody who read the lines wants to stop."""
+        start = time.perf_counter()
+        self.state, history = advance(self.round, self.state, count)
+        columns = {name: x.reshape(self.num_rows, -1)[:, :count] for name, x in fetch(history).items()}
+        seconds = time.perf_counter() - start
+        speed = self.later_chunks if self.first_chunk.rounds else self.first_chunk
+        speed.add(seconds, count, _total(columns, "env_steps"), _total(columns, "agent_updates"))
+        before, self.rounds = self.rounds, self.rounds + count
+        evaluates = self._every(self.config.evaluation.every) or self.rounds == self.config.num_rounds
+        rows, agents = [], []
+        for i, record in enumerate(self.records):
+            mine = slice(i * self.config.num_seeds, (i + 1) * self.config.num_seeds)
+            rows.append(record.rows({name: column[mine] for name, column in columns.items()}, before, count))
+            agents.append(record.evaluate(rows[-1], self.state, self.rounds) if evaluates else [])
+        now = time.perf_counter()
+        passed, self._clock = now - self._clock, now
+        wants_to_stop = self._log(rows, agents, passed)
+        self.seconds += passed
+        shown = self._shown([row for lines in rows for row in lines[-self.config.num_seeds :]])
+        reporter.update(self.rounds, self.env_steps, shown)
+        return wants_to_stop
+
+    def _log(self, rows: list[list[Row]], agents: list[list[Row]], passed: float) -> bool:
+        try:
+            stops = [
+                record.log(lines, of_agents, self.seconds, passed)
+                for record, lines, of_agents in zip(self.records, rows, agents, strict=True)
+            ]
+        except OSError as error:
+            saved = self._checkpoints.latest if self._checkpoints is not None else None
+            kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
+            path = self._checkpoints.path.parent if self._checkpoints is not None else "its folder"
+            raise OSError(
+                f"could not write to {path}: {error.strerror or error}; {kept}. Make room, then: "
+                f"fedjax-rl resume {path}"
+            ) from error
+        return any(stops)
+
+    def _next_count(self) -> int:
+        """How many rounds to run before the host has something to do."""
         known = self.later_chunks if self.later_chunks.rounds else self.first_chunk
         pace = known.pace(_CHUNK_SECONDS) if known.rounds else 1
         ahead = [self.config.num_rounds - self.rounds]
         for every in (self.config.evaluation.every, self.config.checkpoint.every_rounds):
             if every:
                 ahead.append(every - self.rounds % every)
-        count = min(*ahead, pace, _MAX_CHUNK)
-        start = time.perf_counter()
-        self.state, history = advance(self.experiment.round, self.state, count)
-        columns = {name: np.asarray(x).reshape(self.config.num_seeds, -1)[:, :count] for name, x in history.items()}
-        seconds = time.perf_counter() - start
-        rows = [self._row(columns, seed, i) for i in range(count) for seed in range(self.config.num_seeds)]
-        self.rounds += count
-        speed = self.later_chunks if self.first_chunk.rounds else self.first_chunk
-        speed.add(seconds, count, _total(columns, "env_steps"), _total(columns, "agent_updates"))
-        return rows
-
-    def _row(self, columns: dict[str, np.ndarray], seed: int, i: int) -> Row:
-        values = {name: column[seed, i] for name, column in columns.items()}
-        self.env_steps[seed] += int(values.pop("env_steps", 0))
-        self.episodes[seed] += int(values.pop("episodes", 0))
-        self.uplink_bits[seed] += int(values.get("uplink_bits", 0))
-        counts = {
-            "env_steps": self.env_steps[seed],
-            "episodes": self.episodes[seed],
-            "uplink_bits_total": self.uplink_bits[seed],
-        }
-        return plain({"seed": self.config.seed + seed, "round": self.rounds + i + 1, **counts, **values})
-
-    def _evaluate(self, rows: list[Row]) -> list[Row]:
-        """Adds an evaluation to the rows of the last round, and returns its lines of agents.jsonl if it has any."""
-        settings, agents = self.config.evaluation, []
-        thresholds, every = settings.success, settings.per_agent_every
-        kept = every > 0 and (self._every(settings.every * every) or self.rounds == self.config.num_rounds)
-        for seed, row in enumerate(rows[-self.config.num_seeds :]):
-            measured = self.evaluator.after_round(self.state, seed, self.rounds)
-            found = measured.evaluation.summary(thresholds)
-            names = ("return_mean", "return_std", "return_min", "return_worst_decile", "return_p10", "return_p90")
-            row |= {name: found[name] for name in names}
-            row["success_rate"] = found[f"success_rate_{thresholds[-1]:g}"] if thresholds else None
-            if kept:
-                agents.append(agent_returns(row, measured))
-        return agents
-
-    def _log(self, rows: list[Row], agents: list[Row]) -> bool:
-        """Writes the rows that are wanted; returns whether somebody who read them wants to stop."""
-        now = time.perf_counter()
-        passed, self._clock = now - self._clock, now
-        rounds = len(rows) // self.config.num_seeds
-        logged = []
-        for i, row in enumerate(rows):
-            row["seconds"] = round(self.seconds + passed * (i // self.config.num_seeds + 1) / rounds, 3)
-            if row["round"] % self.config.logging.every == 0 or "return_mean" in row:
-                logged.append(ordered(row))
-        self.seconds += passed
-        self.history += logged
-        self.agent_returns += agents
-        if self.folder is not None:
-            self._write(self.folder, logged, agents)
-        stops = [self._on_round(row) for row in logged] if self._on_round else []  # everybody hears every row
-        return any(stops)
-
-    def _write(self, folder: RunFolder, rows: list[Row], agents: list[Row]) -> None:
-        try:
-            if agents:
-                folder.append_agent_returns(agents)
-            folder.append_metrics(rows)
-        except OSError as error:
-            saved = self._checkpoints.latest if self._checkpoints is not None else None
-            kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
-            raise OSError(
-                f"could not write to {folder.path}: {error.strerror or error}; {kept}. Make room, then: "
-                f"fedjax-rl resume {folder.path}"
-            ) from error
+        return min(*ahead, pace, _MAX_CHUNK)
 
     def _every(self, rounds: int) -> bool:
         return rounds > 0 and self.rounds % rounds == 0
@@ -215,22 +213,24 @@ class Session:
         limit = self.config.checkpoint.every_seconds
         return limit > 0 and time.perf_counter() - self._last_checkpoint > limit
 
-    def _shown(self, rows: list[Row], *names: str) -> tuple[str, float] | None:
-        """The first of these fields that the last round has, averaged over seeds."""
-        for name in names:
-            values = [row[name] for row in rows[-self.config.num_seeds :] if row.get(name) is not None]
+    def _shown(self, rows: list[Row]) -> tuple[str, float] | None:
+        """The first of these fields that the last round has, averaged over seeds and experiments."""
+        for name in ("return_mean", "train_return_mean"):
+            values = [row[name] for row in rows if row.get(name) is not None]
             if values:
                 return name, float(np.mean(values))
         return None
 
 
-def first_state(experiment: Experiment) -> Any:
-    """The state before the first round: of one seed, or stacked for several."""
-    config, mesh = experiment.config, experiment.mesh
-    if config.num_seeds == 1:
-        return experiment.round.init(jax.random.key(config.seed))
-    keys = jax.vmap(jax.random.key)(np.arange(config.seed, config.seed + config.num_seeds))
-    return jax.jit(lambda r, keys: init_seeds(r, keys, mesh=mesh))(experiment.round, keys)
+def first_state(experiments: Sequence[Experiment]) -> Any:
+    """The state before the first round: of one seed, or stacked for several and for several experiments."""
+    config, mesh = experiments[0].config, experiments[0].mesh
+    if len(experiments) * config.num_seeds == 1:
+        return experiments[0].round.init(jax.random.key(config.seed))
+    seeds = np.concatenate([np.arange(e.config.seed, e.config.seed + e.config.num_seeds) for e in experiments])
+    keys = jax.vmap(jax.random.key)(seeds)
+    rounds = experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
+    return init_seeds(rounds, keys, mesh=mesh)
 
 
 def layout(state: Any) -> Any:

@@ -18,8 +18,10 @@ from ._export import save_policy
 from ._folder import RunFolder, plain
 from ._measure import Measured, agent_rows
 from ._plots import plot_agent_curves, plot_agents, plot_returns
+from ._processes import describe_devices, leader_first, leads
 from ._progress import Reporter
-from ._session import OnRound, Row, Session
+from ._record import OnRound, Record, Row
+from ._session import Session
 from ._stop import GracefulStop
 
 
@@ -76,7 +78,9 @@ def train(
     """Trains an experiment.
 
     The results follow from the configuration alone: chunks, checkpoints, interruptions and the folder change nothing.
-    Ctrl-C finishes the rounds under way, saves and returns; a second one aborts at once.
+    Ctrl-C finishes the rounds under way, saves and returns; a second one aborts at once. Several processes that have
+    called `jax.distributed.initialize` (or `join_processes`) train together: all call this alike, on a file system they
+    share; the first one writes and reports.
 
     Args:
         config: the experiment.
@@ -92,6 +96,7 @@ def train(
     Raises:
         ValueError: the configuration cannot work, or the folder holds another run.
         OSError: something could not be written; the last checkpoint is intact.
+        PeerLost: another process of the run has died.
 
     Example:
         >>> result = train(preset("cartpole").replace(num_rounds=1, num_agents=2), progress=False)
@@ -103,20 +108,22 @@ def train(
         if out is None or overwrite:
             raise ValueError("resume needs the folder of the run (out), and excludes overwrite")
         folder, before = RunFolder.open(out)
-        _check_same(before, config, folder)
-    reporter = Reporter(config.name, config.num_rounds, enabled=progress)
+        check_same(before, config, folder)
+    reporter = Reporter(config.name, config.num_rounds, enabled=progress and leads())
     session = None
     try:
         with GracefulStop(reporter.say) as stop:
             experiment = build(config)
             if out is not None and folder is None:
-                folder, experiment = _begin(Path(out), experiment, overwrite=overwrite)
+                folder, experiment = begin(Path(out), experiment, overwrite=overwrite)
             reporter.open(_headline(experiment))
-            session = Session(experiment, folder, on_round)
+            session = Session([experiment], [folder], None if folder is None else folder.checkpoints, on_round)
             if resume:
                 session.restore()
             session.run(reporter, stop)
-            return _finish(session, reporter)
+            (result,) = finish(session)
+            _report(session, result, reporter)
+            return result
     finally:
         reporter.close()
         if session is not None:
@@ -141,14 +148,19 @@ def resume(folder: str | Path, *, num_rounds: int | None = None, progress: bool 
     return train(config, out=folder, resume=True, progress=progress)
 
 
-def _begin(out: Path, experiment: Experiment, *, overwrite: bool) -> tuple[RunFolder, Experiment]:
+def begin(out: Path, experiment: Experiment, *, overwrite: bool) -> tuple[RunFolder, Experiment]:
     """Creates the folder, with a copy of the table of a fleet: the run stays what it was when the table changes."""
     contents = {name: Path(name).read_bytes() for name in tables(experiment.config.world.family)}
     experiment = experiment._replace(config=_with_own_tables(experiment.config, out))
-    folder = RunFolder.create(out, experiment.config, overwrite=overwrite)
+
+    def folder() -> RunFolder:
+        return RunFolder.create(out, experiment.config, overwrite=overwrite) if leads() else RunFolder(out)
+
+    made = leader_first(folder)
     for name, content in contents.items():
-        _copy_of(name, out).write_bytes(content)
-    return folder, experiment
+        if leads():
+            _copy_of(name, out).write_bytes(content)
+    return made, experiment
 
 
 def _copy_of(table: str, folder: Path) -> Path:
@@ -167,7 +179,8 @@ def _with_own_tables(config: ExperimentConfig, folder: Path) -> ExperimentConfig
 _FREE = ("name", "description", "num_rounds", "devices", "chunk_size", "evaluation.", "logging.", "checkpoint.")
 
 
-def _check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunFolder) -> None:
+def check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunFolder) -> None:
+    """Raises `ValueError` where a run cannot go on with another configuration than it began with."""
     config = _with_own_tables(config, folder.path)
     changed = {name: pair for name, pair in before.differences(config).items() if not name.startswith(_FREE)}
     if config.num_agents == "auto":  # the folder holds the number that it stood for
@@ -178,12 +191,11 @@ def _check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunF
 
 
 def _headline(experiment: Experiment) -> str:
-    config, mesh = experiment.config, experiment.mesh
-    devices = 1 if mesh is None else mesh.size
+    config = experiment.config
     seeds = f" · {config.num_seeds} seeds" if config.num_seeds > 1 else ""
     return (
         f"{config.num_agents} agents · {config.rollout.num_envs} x {config.rollout.num_steps} steps{seeds} · "
-        f"{devices} {jax.default_backend()} device{'s' if devices > 1 else ''}"
+        f"{describe_devices(experiment.mesh)}"
     )
 
 
@@ -195,18 +207,22 @@ _OF_THE_TRAINING = (
 )  # fmt: skip
 
 
-def _finish(session: Session, reporter: Reporter) -> Result:
-    """Evaluates, writes what a finished run leaves, and shows it."""
-    config, experiment, folder = session.config, session.experiment, session.folder
+def finish(session: Session) -> list[Result]:
+    """Evaluates the experiments of a session, and writes what finished runs leave."""
+    return [_finish(session, record) for record in session.records]
+
+
+def _finish(session: Session, record: Record) -> Result:
+    config, experiment, folder = record.config, record.experiment, record.folder
     seeds = range(config.num_seeds)
-    models = [session.evaluator.models(session.state, k) for k in seeds]
+    models = [record.evaluator.models(session.state, k) for k in seeds]
     params = models[0] if len(models) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *models)
     interrupted = session.rounds < config.num_rounds
     summary, agents = {}, []
     if not interrupted:
-        training = [session.evaluator.all_agents(session.state, k, session.rounds) for k in seeds]
-        unseen = [m for k in seeds if (m := session.evaluator.unseen(session.state, k, session.rounds)) is not None]
-        summary = plain(_summary(session, training, unseen))
+        training = [record.evaluator.all_agents(session.state, k, session.rounds) for k in seeds]
+        unseen = [m for k in seeds if (m := record.evaluator.unseen(session.state, k, session.rounds)) is not None]
+        summary = plain(_summary(session, record, training, unseen))
         earlier = folder.read_summary() if folder is not None else None
         if earlier is not None and earlier["rounds"] == session.rounds:  # nothing was trained: what it took is known
             summary |= {name: earlier[name] for name in _OF_THE_TRAINING if name in earlier}
@@ -214,35 +230,40 @@ def _finish(session: Session, reporter: Reporter) -> Result:
             agents += agent_rows(measured, experiment.family, seed=config.seed + k, split="training")
             if unseen:
                 agents += agent_rows(unseen[k], experiment.family, seed=config.seed + k, split="unseen")
-        if folder is not None:
-            _write(folder, session, models, summary, agents)
-    reporter.close()
-    if interrupted:
-        hint = f"; go on with: fedjax-rl resume {folder.path}" if folder is not None else ""
-        reporter.say(f"stopped after round {session.rounds} of {config.num_rounds}{hint}")
-    else:
-        reporter.table(summary)
-        if folder is not None:
-            reporter.say(f"written to {folder.path}")
+        if folder is not None and leads():
+            _write(folder, record, session.rounds, models, summary, agents)
     own = experiment.round.per_agent_models
     path = None if folder is None else folder.path
     return Result(
-        config, experiment.policy, params, session.history, summary, agents, path, interrupted, own,
-        session.agent_returns,
+        config, experiment.policy, params, record.history, summary, agents, path, interrupted, own,
+        record.agent_returns,
     )  # fmt: skip
 
 
-def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Measured]) -> dict[str, Any]:
-    config, speed = session.config, session.later_chunks if session.later_chunks.rounds else session.first_chunk
-    folder = session.folder
+def _report(session: Session, result: Result, reporter: Reporter) -> None:
+    reporter.close()
+    if result.interrupted:
+        hint = f"; go on with: fedjax-rl resume {result.folder}" if result.folder is not None else ""
+        reporter.say(f"stopped after round {session.rounds} of {result.config.num_rounds}{hint}")
+        return
+    reporter.table(result.summary)
+    if result.folder is not None:
+        reporter.say(f"written to {result.folder}")
+
+
+def _summary(
+    session: Session, record: Record, training: Sequence[Measured], unseen: Sequence[Measured]
+) -> dict[str, Any]:
+    config, speed = record.config, session.later_chunks if session.later_chunks.rounds else session.first_chunk
+    folder = record.folder
     return {
         "name": config.name,
         "description": config.description,
         "num_agents": config.num_agents,
         "num_seeds": config.num_seeds,
         "rounds": session.rounds,
-        "env_steps": session.env_steps[0],  # of each seed; episodes end where they end, so seeds differ
-        "episodes": session.episodes[0],
+        "env_steps": record.env_steps[0],  # of each seed; episodes end where they end, so seeds differ
+        "episodes": record.episodes[0],
         "seconds": session.seconds,
         "compile_seconds": session.compile_seconds,
         **summaries.speeds(speed.env_steps, speed.updates, speed.rounds, speed.seconds),
@@ -250,7 +271,7 @@ def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Me
             config,
             [m.evaluation for m in training],
             [m.evaluation for m in unseen],
-            per_agent_models=session.experiment.round.per_agent_models,
+            per_agent_models=record.experiment.round.per_agent_models,
         ),
         **summaries.describe_machine(),
         "repeat": None if folder is None else summaries.repeat_command(folder.config_file),
@@ -259,18 +280,19 @@ def _summary(session: Session, training: Sequence[Measured], unseen: Sequence[Me
 
 
 def _write(
-    folder: RunFolder, session: Session, models: Sequence[Any], summary: dict[str, Any], agents: list[Row]
-) -> None:
-    config, round_ = session.config, session.experiment.round
+    folder: RunFolder, record: Record, num_rounds: int, models: Sequence[Any], summary: dict[str, Any],
+    agents: list[Row],
+) -> None:  # fmt: skip
+    config, round_ = record.config, record.experiment.round
     for k, params in enumerate(models):
         path = folder.policy_file if len(models) == 1 else folder.path / f"policy-seed{config.seed + k}.npz"
         own = round_.num_agents if round_.per_agent_models else None
-        save_policy(path, session.experiment.policy, params, num_agents=own)
+        save_policy(path, record.experiment.policy, params, num_agents=own)
     folder.write_agents(agents)
     label = f"{config.name}: {config.num_agents} agents"
-    if any(row.get("return_mean", row.get("train_return_mean")) is not None for row in session.history):
-        plot_returns([(config.name, session.history)], folder.returns_plot, title=label)
-    plot_agents(agents, folder.agents_plot, title=f"{label}, after round {session.rounds}")
-    if session.agent_returns:
-        plot_agent_curves(session.agent_returns, folder.agent_curves_plot, title=label)
+    if any(row.get("return_mean", row.get("train_return_mean")) is not None for row in record.history):
+        plot_returns([(config.name, record.history)], folder.returns_plot, title=label)
+    plot_agents(agents, folder.agents_plot, title=f"{label}, after round {num_rounds}")
+    if record.agent_returns:
+        plot_agent_curves(record.agent_returns, folder.agent_curves_plot, title=label)
     folder.write_summary(summary)  # last: it says that the run is complete

@@ -105,7 +105,7 @@ def test_the_summary_agrees_with_the_table_of_agents(run: Result) -> None:
 def test_agents_carry_the_physics_they_trained_with(run: Result) -> None:
     assert run.folder is not None
     rows = [row for row in RunFolder(run.folder).read_agents() if row["split"] == "training"]
-    state = _session.first_state(build(TINY))
+    state = _session.first_state([build(TINY)])
     for name in ("half_length", "force_mag", "masspole", "gravity"):
         np.testing.assert_array_equal([np.float32(row[name]) for row in rows], getattr(state.physics, name))
 
@@ -262,7 +262,7 @@ def test_a_fleet_keeps_its_unseen_rows(tmp_path: Path) -> None:
     path = tmp_path / "fleet.csv"
     path.write_text("half_length,max_steps_in_episode\n" + "".join(f"{0.3 + i / 50},{20 + i}\n" for i in range(10)))
     experiment = build(TINY.replace(num_agents="auto", world={"family": f"fleet_family('{path}')"}))
-    evaluator, state = Evaluator(experiment), _session.first_state(experiment)
+    evaluator, state = Evaluator(experiment), _session.first_state([experiment])
     trained, unseen = evaluator.all_agents(state, 0, 0), evaluator.unseen(state, 0, 0)
     assert unseen is not None
     rows = agent_rows(trained, experiment.family, seed=0, split="training")

@@ -1,0 +1,270 @@
+"""A grid of configurations times seeds, trained side by side: `sweep(config, over) -> Sweep`."""
+
+import csv
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..core import make_mesh, memory_bytes, same_program, tree
+from ..metrics import bootstrap_interval
+from ._build import Experiment, build
+from ._checkpoint import Checkpoints
+from ._config import ExperimentConfig
+from ._folder import RunFolder, write_atomically
+from ._grid import Point, points
+from ._plots import plot_grid
+from ._processes import describe_devices, leads
+from ._progress import Reporter, grid_table
+from ._session import Session
+from ._stop import GracefulStop
+from ._train import begin, check_same, finish
+
+
+# All points that share a program share these too: they say what the host does between rounds.
+_IN_COMMON = ("num_rounds", "num_seeds", "evaluation", "logging", "checkpoint")
+_MEMORY = 0.5  # share of the memory that the states of one program may take
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What `sweep` returns.
+
+    Attributes:
+        rows: of each point its values by key, the mean final return over seeds with its 95 % bootstrap interval
+            (`return_mean`, `return_low`, `return_high`), and its run folder; no returns where it was not finished.
+        num_programs: programs that were compiled.
+        interrupted: whether it was stopped before the end.
+        folder: where it is, or None.
+    """
+
+    rows: list[dict[str, Any]]
+    num_programs: int
+    interrupted: bool
+    folder: Path | None
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row with the largest mean return."""
+        finished = [row for row in self.rows if row["return_mean"] is not None]
+        if not finished:
+            raise ValueError("no point is finished")
+        return max(finished, key=lambda row: row["return_mean"])
+
+
+def sweep(
+    config: ExperimentConfig,
+    over: Mapping[str, Sequence[Any]],
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> Sweep:
+    """Trains every combination of some values, `config.num_seeds` seeds each.
+
+    Points that differ in numbers only (learning rates, clipping norms, physics) are rows of one compiled program, laid
+    out like agents: one after another on each device. Points of another structure (another aggregator, network or
+    number of agents) get a program of their own. Rows that do not fit into memory together follow one another.
+
+    Args:
+        config: what all points have in common.
+        over: key -> values; see `points`.
+        out: a folder that gets a run folder for every point, `sweep.csv` and `sweep.png`; None: nothing is written.
+        overwrite: replace runs that are already there.
+        resume: go on with the sweep in the folder; finished points are kept.
+        progress: whether to report progress on standard error.
+
+    Raises:
+        ValueError: a key or a value is wrong, or the folder holds other runs.
+        OSError: something could not be written.
+
+    Example:
+        >>> found = sweep(preset("cartpole").replace(num_rounds=1, num_agents=2, num_seeds=2),
+        ...               {"learner.optimizer.learning_rate": [1e-3, 1e-2]}, progress=False)
+        >>> len(found.rows), found.num_programs
+        (2, 1)
+    """
+    if resume and (out is None or overwrite):
+        raise ValueError("resume needs the folder of the sweep (out), and excludes overwrite")
+    grid = points(config, over)
+    folder = None if out is None else Path(out)
+    experiments = [build(point.config, num_rows=max(2, len(grid) * config.num_seeds)) for point in grid]
+    parts = _parts(experiments)
+    summaries: dict[int, Mapping[str, Any]] = {}
+    program: _Program | None = None
+    num_programs, interrupted = 0, False
+    for number, part in enumerate(parts):
+        if resume and folder is not None and (kept := _finished(folder, grid, experiments, part)):
+            summaries |= kept
+            continue
+        reporter = Reporter(config.name, experiments[part[0]].config.num_rounds, enabled=progress and leads())
+        session = None
+        try:
+            with GracefulStop(reporter.say) as stop:
+                session = _session(grid, experiments, part, folder, number, overwrite=overwrite, resume=resume)
+                reporter.open(_headline(session, number, len(parts)))
+                if program is None or not program.serves(session):
+                    program, num_programs = _Program(session, session.compile()), num_programs + 1
+                session.run(reporter, stop, program.advance)
+                results = finish(session)
+            if stop.requested and results[0].interrupted:
+                interrupted = True
+                hint = "" if folder is None else f"; go on with --resume --out {folder}"
+                reporter.say(f"stopped after round {session.rounds} of {session.config.num_rounds}{hint}")
+                break
+            summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
+            if folder is not None:
+                _leave_checkpoints(session)
+        finally:
+            reporter.close()
+            if session is not None:
+                session.close()
+    rows = [_row(point, summaries.get(i), folder) for i, point in enumerate(grid)]
+    if folder is not None and leads() and not interrupted:
+        _write(folder, rows)
+        plot_grid(rows, list(over), folder / "sweep.png", title=f"{config.name}: {config.num_seeds} seeds")
+    if progress and leads() and not interrupted:
+        Reporter(config.name, 0).console.print(grid_table(rows, list(over)))
+    return Sweep(rows, num_programs, interrupted, folder)
+
+
+class _Program(NamedTuple):
+    """A compiled program, and a session that it was compiled for."""
+
+    session: Session
+    advance: Callable[..., Any]
+
+    def serves(self, session: Session) -> bool:
+        """Whether another session's rounds differ from these in numbers only."""
+        mine, other = self.session, session
+        return mine.num_rows == other.num_rows and same_program(mine.round, other.round)
+
+
+def _parts(experiments: Sequence[Experiment]) -> list[list[int]]:
+    """Numbers of the experiments that one session trains: of one structure, and as many as memory allows."""
+    groups: list[list[int]] = []
+    for i, experiment in enumerate(experiments):
+        for group in groups:
+            if _together(experiments[group[0]], experiment):
+                group.append(i)
+                break
+        else:
+            groups.append([i])
+    parts = []
+    for group in groups:
+        first = experiments[group[0]]
+        state = jax.eval_shape(first.round.init, jax.random.key(0))
+        bytes_each = max(1, tree.num_bits(state) // 8) * first.config.num_seeds
+        most = max(1, int(_MEMORY * memory_bytes(first.mesh) / bytes_each))
+        size = math.ceil(len(group) / math.ceil(len(group) / most))  # even parts: one program serves all of them
+        parts += [group[begin : begin + size] for begin in range(0, len(group), size)]
+    return parts
+
+
+def _together(one: Experiment, other: Experiment) -> bool:
+    return same_program(one.round, other.round) and all(
+        getattr(one.config, name) == getattr(other.config, name) for name in _IN_COMMON
+    )
+
+
+def _session(
+    grid: Sequence[Point], experiments: Sequence[Experiment], part: Sequence[int], folder: Path | None, number: int, *,
+    overwrite: bool, resume: bool,
+) -> Session:  # fmt: skip
+    """The session of a part, with the folders of its points."""
+    num_rows = len(part) * experiments[part[0]].config.num_seeds
+    if num_rows == 1:  # alone, it has all devices to itself
+        mine = [build(grid[part[0]].config)]
+    else:
+        mesh = make_mesh(min(num_rows, _size(experiments[part[0]].mesh)))
+        mine = [experiments[i]._replace(mesh=mesh) for i in part]
+    folders: list[RunFolder | None] = [None] * len(part)
+    checkpoints = None
+    if folder is not None:
+        checkpoints = folder / "checkpoints" / f"part{number}"
+        for k, i in enumerate(part):
+            path = folder / grid[i].label
+            if resume and RunFolder(path).holds_run:
+                folders[k] = RunFolder(path)
+            else:
+                folders[k], mine[k] = begin(path, mine[k], overwrite=overwrite)
+        if overwrite and leads():
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    session = Session(mine, folders, checkpoints)
+    if resume and checkpoints is not None:
+        session.restore()
+    return session
+
+
+def _size(mesh: Any) -> int:
+    return 1 if mesh is None else mesh.size
+
+
+def _finished(
+    folder: Path, grid: Sequence[Point], experiments: Sequence[Experiment], part: Sequence[int]
+) -> dict[int, Mapping[str, Any]]:
+    """The summaries of a part whose points are all finished; else nothing.
+
+    Raises:
+        ValueError: a point's folder holds a run of another configuration.
+    """
+    found: dict[int, Mapping[str, Any]] = {}
+    for i in part:
+        path = folder / grid[i].label
+        if not RunFolder(path).holds_run:
+            continue
+        run, before = RunFolder.open(path)
+        check_same(before, experiments[i].config, run)
+        summary = run.read_summary()
+        if summary is not None and summary["rounds"] == experiments[i].config.num_rounds:
+            found[i] = summary
+    return found if len(found) == len(part) else {}
+
+
+def _leave_checkpoints(session: Session) -> None:
+    """Gives every point the checkpoint of a run of its own, so that it can be evaluated and gone on with alone."""
+    for record in session.records:
+        assert record.folder is not None
+        checkpoints = Checkpoints(record.folder.checkpoints, keep=record.config.checkpoint.keep)
+        try:
+            checkpoints.save(
+                session.rounds, session.state_of(record), {"seconds": session.seconds, **record.counters()}
+            )
+        finally:
+            checkpoints.close()
+
+
+def _headline(session: Session, number: int, num_parts: int) -> str:
+    config = session.config
+    part = f"program {number + 1} of {num_parts} · " if num_parts > 1 else ""
+    return (
+        f"{part}{len(session.records)} points x {config.num_seeds} seeds · {config.num_agents} agents · "
+        f"{describe_devices(session.experiments[0].mesh)}"
+    )
+
+
+def _row(point: Point, summary: Mapping[str, Any] | None, folder: Path | None) -> dict[str, Any]:
+    returns = [seed["training_agents"]["return_mean"] for seed in summary["seeds"]] if summary else []
+    low, high = bootstrap_interval(np.array(returns)) if len(returns) > 1 else (None, None)
+    return {
+        **point.values,
+        "return_mean": float(np.mean(returns)) if returns else None,
+        "return_low": None if low is None else float(low),
+        "return_high": None if high is None else float(high),
+        "folder": None if folder is None else str(folder / point.label),
+    }
+
+
+def _write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write(file: IO[str]) -> None:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+    write_atomically(folder / "sweep.csv", write)

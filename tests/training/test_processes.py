@@ -1,0 +1,98 @@
+"""Several processes that train together, on the loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedjax_rl.training import RunFolder, join_processes, resume, train
+from tests.training.examples import TINY
+
+
+CONFIG = TINY.replace(devices="auto", num_agents=4)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(path).read_metrics()]
+
+
+def start(config_file: Path, out: Path, *more: str) -> list[subprocess.Popen]:
+    """Two processes of one device each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "fedjax_rl.cli", "train", "--config", str(config_file), "--out", str(out)]
+    return [
+        subprocess.Popen(
+            [*command, *more, "--coordinator", coordinator, "--num-processes", "2", "--process-id", str(i)],
+            env=os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_PLATFORMS": "cpu"}, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+
+
+def saved_rounds(run: Path) -> list[int]:
+    """Of the checkpoints that are whole."""
+    return [int(path.name) for path in run.glob("checkpoints/*") if path.name.isdigit()]
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(CONFIG.to_toml())
+    processes = start(file, tmp_path / "two")
+    heard = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], heard
+    assert "2 cpu devices of 2 processes" in heard[0] and "devices" not in heard[1]  # one of them reports
+    alone = train(CONFIG.replace(devices=2), out=tmp_path / "one", progress=False)
+    for ours, theirs in zip(lines(tmp_path / "two"), lines(tmp_path / "one"), strict=True):
+        told = {name for name, value in theirs.items() if value is not None}
+        assert told == {name for name, value in ours.items() if value is not None}
+        assert {name: ours[name] for name in told} == pytest.approx({name: theirs[name] for name in told}, rel=1e-5)
+    assert {p.name for p in (tmp_path / "two").iterdir()} == {p.name for p in (tmp_path / "one").iterdir()}
+    # What two processes have saved goes on in one, on another number of devices.
+    longer = resume(tmp_path / "two", num_rounds=CONFIG.num_rounds + 2, progress=False)
+    assert longer.history[-1]["round"] == CONFIG.num_rounds + 2
+    assert alone.history[-1]["env_steps"] < longer.history[-1]["env_steps"]
+
+
+def test_a_dead_process_ends_the_run_and_its_checkpoint_resumes(tmp_path: Path) -> None:
+    config = CONFIG.replace(num_rounds=100_000, evaluation={"every": 0}, checkpoint={"every_rounds": 20})
+    file = tmp_path / "config.toml"
+    file.write_text(config.to_toml())
+    processes = start(file, tmp_path / "run")
+    deadline = time.monotonic() + 300
+    while not saved_rounds(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    processes[1].send_signal(signal.SIGKILL)
+    heard = processes[0].communicate(timeout=120)[1]
+    processes[1].communicate()
+    assert processes[0].returncode == 1, heard
+    assert "another process of this run has died" in heard and "fedjax-rl resume" in heard
+    saved = max(saved_rounds(tmp_path / "run"))
+    resumed = resume(tmp_path / "run", num_rounds=saved + 1, progress=False)
+    assert resumed.history[-1]["round"] == saved + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 2, None), "coordinator must be given with num_processes"),
+        (("host:1234", None, 0), "num_processes and process_id must be given"),
+        (("host:1234", 2, 2), r"process_id must lie in \[0, 2\)"),
+        (("host", 2, 0), "coordinator must be HOST:PORT or 'auto', got 'host'"),
+        (("auto", 2, None), "num_processes must be left out"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        join_processes(*arguments)
+
+
+def test_alone_nothing_is_joined() -> None:
+    join_processes(None, None, None)
