@@ -25,7 +25,7 @@ THRESHOLDS = {"cartpole": (400.0,), "pendulum": (-300.0,)}
 
 
 def main() -> None:
-    options = arguments("samples", __doc__, cart_arrivals=640, pendulum_arrivals=10_000)
+    options = arguments("samples", __doc__, cart_arrivals=320, pendulum_arrivals=5000)
     variants, groups = {}, {name: [] for name in THRESHOLDS}
     for num_agents in (1, 2, 4, 8):
         meeting = {
@@ -37,10 +37,10 @@ def main() -> None:
         cart = carts(
             f"cart-{num_agents}", num_agents, options.seeds, carts_rounds, world={"family": WORLDS["like"]},
             learner={"algorithm": "afedpg(step_size=0.05, momentum=0.1)"}, round=meeting,
-        )  # fmt: skip
+        ).replace(evaluation={"every": max(1, round(carts_rounds / 80))})  # fmt: skip
         pendulum = cart.replace(
             name=f"pendulum-{num_agents}", num_rounds=rounds, **PENDULUM,
-            evaluation={"every": max(1, round(rounds / 40))},
+            evaluation={"every": max(1, round(rounds / 80))},
         )  # fmt: skip
         for name, config in (("cartpole", cart), ("pendulum", pendulum)):
             label = f"{name}, N = {num_agents}"
