@@ -1,18 +1,20 @@
 """Six roles become a round, or a sentence that says why they cannot."""
 
+import dataclasses
 import inspect
 import os
-from typing import Any
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh
 
 from . import tree
+from ._chunks import automatic_chunk_size
 from ._component import check_count
 from ._messages import UNKNOWN_JOB, Job
 from ._neutral import Everyone, Star
 from ._roles import Aggregator, EnvFamily, Learner, Need, Participation, Topology, Transform
-from ._round import Round, expected_job
+from ._round import Round, expected_job, trace_one_agent
 
 
 PyTree = Any
@@ -27,7 +29,7 @@ def make_round(
     transforms: tuple[Transform, ...] = (),
     topology: Topology | None = None,
     participation: Participation | None = None,
-    chunk_size: int | None = None,
+    chunk_size: int | Literal["auto"] | None = "auto",
     mesh: Mesh | None = None,
 ) -> Round:
     """Composes a federated round.
@@ -40,7 +42,8 @@ def make_round(
         transforms: what happens to a message on its way, in order.
         topology: where models live; None: one server (`star()`).
         participation: who acts; None: everyone.
-        chunk_size: agents per `vmap`; None: all at once. Bounds the temporaries; the result does not depend on it.
+        chunk_size: agents per `vmap`; "auto": as many as caches or an accelerator's memory take; None: all at once.
+            The result does not depend on it.
         mesh: devices along an axis named "agents"; None: one device.
 
     Returns:
@@ -61,8 +64,8 @@ def make_round(
         [48, 48]
     """
     check_count("num_agents", num_agents)
-    if chunk_size is not None:
-        check_count("chunk_size", chunk_size, remedy="use None for all agents at once")
+    if chunk_size not in (None, "auto"):
+        check_count("chunk_size", chunk_size, remedy="use None for all agents at once, or 'auto'")
     topology = Star() if topology is None else topology
     participation = Everyone() if participation is None else participation
     _check_roles(family, learner, aggregator, transforms, topology, participation)
@@ -75,9 +78,11 @@ def make_round(
     sampled = jax.eval_shape(lambda key: family.sample(key, num_agents), jax.random.key(0))
     physics = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), sampled)
     learner.check(family.env, physics)
-    round_ = Round(
-        family, learner, aggregator, tuple(transforms), topology, participation, num_agents, chunk_size, mesh
-    )
+    size = None if chunk_size == "auto" else chunk_size
+    round_ = Round(family, learner, aggregator, tuple(transforms), topology, participation, num_agents, size, mesh)
+    if chunk_size == "auto":
+        size = automatic_chunk_size(round_, lambda: trace_one_agent(round_), memory_bytes(None))
+        round_ = dataclasses.replace(round_, chunk_size=size)
     _check(topology, "topology", num_agents)
     payload, job = None, UNKNOWN_JOB
     if participation.needs_job or not round_.streams:  # what travels is found by tracing the learner, which takes time

@@ -87,6 +87,11 @@ class Learner(abc.ABC):
         """What the round must grant."""
         return frozenset()
 
+    @property
+    def num_envs(self) -> int:
+        """Environments that one agent plays side by side: how long its vectors are."""
+        return 1
+
     def uploads_gradient(self, env: Any) -> bool:
         """Whether a message is a gradient at the parameters pulled, and nothing else; a download is those parameters.
 

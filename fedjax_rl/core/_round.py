@@ -11,6 +11,7 @@ from . import tree
 from ._agent_map import Fold, agent_map, place
 from ._component import check_key, component, static
 from ._messages import Cohort, Envelope, Job, Mail, Received, Total, add_up
+from ._random import quick
 from ._roles import Aggregator, EnvFamily, Learner, Node, NodeState, Participation, Places, Topology, Transform
 
 
@@ -77,17 +78,12 @@ class Round:
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
         """One round: the cohort acts, its messages travel, the meeting places digest them."""
-        _, k_agent, k_wire, k_node = _keys(state.key, state.round)
+        _, _, k_wire, k_node = _keys(state.key, state.round)
         who, cohort = self.next_cohort(state)
         if cohort.turn is not None:
             k_node = _keys(state.key, jnp.int32(0))[3]  # merges are told apart by their number
-        before = cohort.take((state.local, state.memory))
-        xs = (
-            (cohort.ids(), cohort.active, cohort.weight, cohort.work, cohort.turn, cohort.late),
-            *cohort.take((state.physics, state.places.own)),
-            before,
-        )
-        common = (self, k_agent if cohort.turn is None else state.key, state.places.public)
+        common, xs = _inputs(self, state, cohort)
+        before = xs[-1]
         spec, changes = _trace(common, tree.take(xs, 0))
         num_places = self.topology.num_places or 1
         fold = None
@@ -325,7 +321,7 @@ def _one_agent(
     places = Places(public, own)
     download = round_.topology.pull(round_.node, places, agent)
     local, envelope, metrics = round_.learner.update(
-        jax.random.fold_in(key, 0), round_.env, physics, download, before[0], work
+        quick(jax.random.fold_in(key, 0)), round_.env, physics, download, before[0], work
     )
     finite = tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
     envelope = envelope._replace(bits=jnp.where(envelope.weight == 0, 0, envelope.bits))  # there is nothing to send
@@ -362,6 +358,26 @@ def _one_agent(
     if late is not None or any(t.drops for t in round_.transforms):
         metrics["agents_dropped"] = reports.Sum((begins & ~present).astype(jnp.int32))
     return (after, metrics), (envelope, round_.topology.address(places, agent))
+
+
+def _inputs(round_: Round, state: RoundState, cohort: Cohort) -> tuple[PyTree, PyTree]:
+    """What `_one_agent` gets: what all share, and leaves [M, ...] of what each has."""
+    slots = (cohort.ids(), cohort.active, cohort.weight, cohort.work, cohort.turn, cohort.late)
+    each = cohort.take((state.physics, state.places.own, (state.local, state.memory)))
+    key = _keys(state.key, state.round)[1] if cohort.turn is None else state.key
+    return (round_, key, state.places.public), (slots, *each)
+
+
+def trace_one_agent(round_: Round) -> Any:
+    """The jaxpr of one agent's round, from shapes alone."""
+
+    def inputs(key: jax.Array) -> PyTree:
+        state = round_.init(key)
+        common, xs = _inputs(round_, state, round_.next_cohort(state)[1])
+        return common, tree.take(xs, 0)
+
+    common, x = jax.eval_shape(inputs, jax.random.key(0))
+    return jax.make_jaxpr(_one_agent)(common, *x)
 
 
 def _trace(common: PyTree, x: PyTree) -> tuple[PyTree, list[bool]]:

@@ -56,7 +56,6 @@ from ._on_policy import Batch as Batch
 from ._on_policy import OnPolicy as OnPolicy
 from ._on_policy import Play as Play
 from ._on_policy import PlayState as PlayState
-from ._on_policy import agents_per_chunk as agents_per_chunk
 from ._optimizer import Optimizer as Optimizer
 from ._optimizer import optimizer as optimizer
 from ._ppo import PPO as PPO

@@ -55,6 +55,10 @@ class _FederatedNPG(Learner):
     damping: Any
     critic_rate: Any
 
+    @property
+    def num_envs(self) -> int:
+        return self.objective.num_envs
+
     def check(self, env: Any, physics: PyTree) -> None:
         self.objective.check(env, physics)
         if jax.tree.leaves(self.objective.init_statistics(env)):

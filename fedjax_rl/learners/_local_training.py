@@ -98,6 +98,10 @@ class LocalTraining(Learner):
     def needs(self) -> frozenset[Need]:
         return frozenset().union(*(c.needs for c in self.corrections))
 
+    @property
+    def num_envs(self) -> int:
+        return self.objective.num_envs
+
     def uploads_gradient(self, env: Any) -> bool:
         alone = self.personal or not jax.tree.leaves(self.objective.init_statistics(env))
         return self.upload == "gradient" and alone and not any(c.has_server_variable for c in self.corrections)

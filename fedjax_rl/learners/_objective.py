@@ -50,6 +50,11 @@ class Objective(abc.ABC):
         return self.batch_size
 
     @property
+    def num_envs(self) -> int:
+        """Environments that one agent plays side by side."""
+        return 1
+
+    @property
     def ordered(self) -> bool:
         """Whether minibatches are consecutive rows, not shuffled ones: steps along a chain, or independent rows."""
         return False

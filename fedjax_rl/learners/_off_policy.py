@@ -77,6 +77,10 @@ class OffPolicy(Objective):
         return self.play.policy
 
     @property
+    def num_envs(self) -> int:
+        return self.play.num_envs
+
+    @property
     def env_steps(self) -> int:
         return self.play.num_envs * self.play.num_steps
 

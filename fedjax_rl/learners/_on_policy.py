@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core import Mean, Sum, check_choice, check_count, check_flag, check_range, component, static, tree
+from ..core import Mean, Sum, check_choice, check_count, check_flag, check_range, component, static
 from ..policies import Distribution, Memory, Policy
 from ..rl import (
     RolloutState,
@@ -163,6 +163,10 @@ class OnPolicy(Objective):
         return self.play.policy
 
     @property
+    def num_envs(self) -> int:
+        return self.play.num_envs
+
+    @property
     def env_steps(self) -> int:
         return self.play.num_envs * self.play.num_steps
 
@@ -302,15 +306,3 @@ def check_discounting(discount: Any, gae_lambda: Any = 1.0) -> None:
     """Raises unless both lie in [0, 1]."""
     check_range("discount", discount, 0, 1)
     check_range("gae_lambda", gae_lambda, 0, 1)
-
-
-def agents_per_chunk(policy: Policy, num_envs: int) -> int:
-    """A good `chunk_size` for `make_round` on a CPU (measured): rows enough for the vectors, models that fit the cache.
-
-    Args:
-        policy: what the agents act with.
-        num_envs: environments (E) of one agent.
-    """
-    params = jax.eval_shape(lambda: policy.init(jax.random.key(0)))  # touches no device
-    model_bytes = tree.num_bits(params) // 8
-    return max(1, min(100, 400 // num_envs, 16 * 2**20 // (3 * model_bytes)))

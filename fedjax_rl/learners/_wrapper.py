@@ -27,6 +27,10 @@ class Wrapper(Learner):
         return self.learner.needs
 
     @property
+    def num_envs(self) -> int:
+        return self.learner.num_envs
+
+    @property
     def measures_variance(self) -> bool:
         return self.learner.measures_variance
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from .. import registry
 from ..core import EnvFamily, Learner, Round, make_mesh, make_round
 from ..envs import Environment
-from ..learners import Objective, agents_per_chunk, optimizer, server_optimizer
+from ..learners import Objective, optimizer, server_optimizer
 from ..policies import Policy, gru_policy, mlp_policy, normalized_policy
 from ._config import ExperimentConfig, LearnerConfig, PolicyConfig
 from ._expressions import Call, choices, instantiate, parse
@@ -84,7 +84,7 @@ def build(config: ExperimentConfig, num_rows: int | None = None) -> Experiment:
         learner,
         aggregator,
         num_agents=num_agents,
-        chunk_size=_chunk_size(config, policy),
+        chunk_size=None if config.chunk_size == "none" else config.chunk_size,
         mesh=mesh if num_rows == 1 else None,
         **parts,
     )
@@ -299,18 +299,3 @@ def _num_devices(config: ExperimentConfig, num_rows: int) -> int:
     if jax.process_count() > 1:
         return len(jax.devices())
     return max(1, min(len(jax.devices()), work))
-
-
-def _chunk_size(config: ExperimentConfig, policy: Policy) -> int | None:
-    """Agents per `vmap`, so that what they touch stays in the cache (measured on CPUs)."""
-    if config.chunk_size == "none":
-        return None
-    if config.chunk_size != "auto":
-        return int(config.chunk_size)
-    num_envs = config.rollout.num_envs
-    if jax.default_backend() == "cpu":
-        return agents_per_chunk(policy, num_envs)
-    gates = 3 * config.policy.memory_size if policy.has_memory else 1
-    widest = max([gates, *config.policy.hidden_sizes])
-    activations = 16 * num_envs * config.rollout.num_steps * widest * 4  # what autodiff keeps of one agent, roughly
-    return max(1, min(int(config.num_agents), 4 * 2**30 // max(activations, 1)))

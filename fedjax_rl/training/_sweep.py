@@ -23,7 +23,7 @@ from ._processes import describe_devices, leads
 from ._progress import Reporter, grid_table
 from ._session import Session
 from ._stop import GracefulStop
-from ._train import begin, check_same, finish
+from ._train import begin, check_same, chunks_of, finish
 
 
 # All points that share a program share these too: they say what the host does between rounds.
@@ -245,7 +245,7 @@ def _headline(session: Session, number: int, num_parts: int) -> str:
     part = f"program {number + 1} of {num_parts} · " if num_parts > 1 else ""
     return (
         f"{part}{len(session.records)} points x {config.num_seeds} seeds · {config.num_agents} agents · "
-        f"{describe_devices(session.experiments[0].mesh)}"
+        f"{describe_devices(session.experiments[0].mesh)}{chunks_of(session.experiments[0])}"
     )
 
 

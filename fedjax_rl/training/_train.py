@@ -195,8 +195,14 @@ def _headline(experiment: Experiment) -> str:
     seeds = f" · {config.num_seeds} seeds" if config.num_seeds > 1 else ""
     return (
         f"{config.num_agents} agents · {config.rollout.num_envs} x {config.rollout.num_steps} steps{seeds} · "
-        f"{describe_devices(experiment.mesh)}"
+        f"{describe_devices(experiment.mesh)}{chunks_of(experiment)}"
     )
+
+
+def chunks_of(experiment: Experiment) -> str:
+    """How many agents a device works on at a time, where it is not all of them."""
+    size, num_agents = experiment.round.chunk_size, experiment.round.num_agents
+    return "" if size is None or size >= num_agents else f" · {size} agents at a time"
 
 
 # ---------------------------------------------------------------- the end of a run

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from fedjax_rl import aggregators, learners, make_round, run
-from fedjax_rl.core import component
+from fedjax_rl.core import component, quick
 from fedjax_rl.learners import local_training, optimizer
 from tests.oracles import federated_corrections as oracle
 from tests.oracles import trajectory_corrections as paper
@@ -214,7 +214,7 @@ def test_fedhapg_m(logs, beta, limit):
     def mixing(r, i, k):
         """a ~ U(0, 1) from the key of the round, the agent and its local step."""
         k_agents = jax.random.split(jax.random.fold_in(key, r), 4)[1]
-        k_step = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(k_agents, i), 0), k)
+        k_step = jax.random.fold_in(quick(jax.random.fold_in(jax.random.fold_in(k_agents, i), 0)), k)
         return float(jax.random.uniform(jax.random.fold_in(jax.random.split(k_step, 3)[2], 0)))
 
     expected = paper.momentum(

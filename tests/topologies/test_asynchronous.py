@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl import aggregators, make_round, run, topologies
+from fedjax_rl.core import quick
 from tests.oracles import asynchrony
 from tests.probes.arrivals import arrivals, batches
 from tests.probes.quadratic import Descent, Targets
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 def noise(agent, turn):
     """What the probe draws when an agent acts for the n-th time."""
     k_agents = jax.random.split(jax.random.fold_in(run_key(), turn), 4)[1]
-    key = jax.random.fold_in(jax.random.fold_in(k_agents, agent), 0)
+    key = quick(jax.random.fold_in(jax.random.fold_in(k_agents, agent), 0))
     return NOISE * np.asarray(jax.random.normal(key, (3,), jnp.float64))
 
 

@@ -52,16 +52,6 @@ def alias_table(probabilities: jax.Array) -> jax.Array:
     return jnp.where(borrows, (own << num_bits) | alias, ((cell_size - 1) << num_bits) | number)
 
 
-def random_words(key: jax.Array, num_words: int) -> jax.Array:
-    """u32[num_words] uniform words.
-
-    A block of the generator has two words. `jax.random.bits` makes one of them, new keys take both, and that is half
-    the work of drawing.
-    """
-    blocks = jax.random.key_data(jax.random.split(key, -(-num_words // 2)))
-    return blocks.reshape(-1)[:num_words]
-
-
 def draw(word: jax.Array, table: jax.Array) -> jax.Array:
     """i32[...] values by uniform words u32[...] and an `alias_table`."""
     num_bits = _num_bits(len(table))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ...core import check, check_choice, check_count, check_range, component, is_concrete, static
 from ...envs import TabularParams, inverse_cdf, markov_transitions
 from .._objective import Collected, Objective
-from ._alias import alias_table, draw, random_words
+from ._alias import alias_table, draw
 from ._checks import as_array, check_features, check_law, check_policy, check_vector
 from ._linear import policy_chain, stationary_law, td_system
 from ._rows import LinearObjective, along, collected, first_parameters
@@ -99,7 +99,7 @@ class TD(LinearObjective):
             rows = Rows(seen.state, seen.next_state, self.floating(seen.reward), trace)
         else:
             num_states, num_actions = jnp.shape(self.target_policy)
-            outcome = draw(random_words(key, self.num_samples), state.table)  # one word a transition
+            outcome = draw(jax.random.bits(key, (self.num_samples,), jnp.uint32), state.table)  # one word a transition
             pair = outcome // num_states
             reward = self.floating(physics.reward).reshape(-1)[pair] + state.flaw
             rows = Rows(pair // num_actions, outcome % num_states, reward)

@@ -2,11 +2,13 @@
 
 import jax
 
+from fedjax_rl.core import quick
+
 
 def update_key(key, round_index, agent):
     """Of one agent's update in one round; `key` is that of the state."""
     k_agent = jax.random.split(jax.random.fold_in(key, round_index), 4)[1]
-    return jax.random.fold_in(jax.random.fold_in(k_agent, agent), 0)
+    return quick(jax.random.fold_in(jax.random.fold_in(k_agent, agent), 0))
 
 
 def collect_key(key, round_index, agent, step=0):
