@@ -5,12 +5,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help train test lint format bench notebooks clean
+.PHONY: help train test lint format bench bench-peers notebooks clean
 
 VENV := .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 ARGS ?=
+PEERS := $(basename $(notdir $(wildcard bench/peers/*.txt)))
 
 help:
 	@echo "make train   learn the preset cartpole            (ARGS: more options of 'fedjax-rl train')"
@@ -18,8 +19,9 @@ help:
 	@echo "make lint    ruff and pyright"
 	@echo "make format  let ruff write what it can"
 	@echo "make bench   measure the speed on this machine    (ARGS: a command of 'python -m bench' instead of all)"
+	@echo "make bench-peers   the same against other libraries, in environments of their own   (ARGS: options of 'bench peers')"
 	@echo "make notebooks   execute all theory notebooks in full, in place   (ARGS: --quick, or names such as 02)"
-	@echo "make clean   remove .venv"
+	@echo "make clean   remove .venv and .bench-peers"
 
 train: $(READY)
 	$(BIN)/fedjax-rl train --preset cartpole $(ARGS)
@@ -40,11 +42,21 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench $(or $(ARGS),all)
 
+# The peers need about 2.5 GB. Where torch comes with CUDA, take its CPU build:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench-peers
+bench-peers: $(READY) $(PEERS:%=.bench-peers/%/.ready)
+	$(BIN)/python -m bench peers $(ARGS)
+
+.bench-peers/%/.ready: bench/peers/%.txt | $(READY)
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet -r $<
+	@touch $@
+
 notebooks: $(READY)
 	$(BIN)/python experiments/run_notebooks.py $(ARGS)
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .bench-peers
 
 # The lock names every package, so nothing is resolved: --no-deps keeps unpinned packages out, `pip check` proves it whole.
 $(READY): requirements-dev.lock pyproject.toml

@@ -1,4 +1,4 @@
-"""Commands: limit, throughput, ppo, lsa, arrivals, scaling, all, compare, plot."""
+"""Commands: limit, throughput, ppo, lsa, arrivals, scaling, all, peers, compare, plot."""
 
 import argparse
 import dataclasses
@@ -8,9 +8,13 @@ from pathlib import Path
 
 from ._compare import NotComparable, table
 from ._measure import Effort, default_num_devices, in_process_of_its_own
+from ._peer import PEERS, missing
 from ._plot import plot
 from ._setting import WORKS, Measurement, Setting, append, read
-from ._suites import SUITES, chunk_size
+from ._suites import SUITES, chunk_size, peers
+
+
+PEER_WORKS = tuple(work for work in WORKS if work.startswith("peer_"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "arrivals": "asynchronous rounds against cohorts of as many agents, from 100 to 100 000 agents",
         "scaling": "full rounds from 1 to 100 000 agents",
         "all": "limit, throughput, ppo, lsa, arrivals and scaling",
+        "peers": "against stable-baselines3, Flower, a PyTorch tutorial (`make bench-peers` installs them) and gymnax",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text)
@@ -36,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument(f"--{option}", type=int, default=None)
             command.add_argument("--hidden", type=int, nargs="+", default=None, help="widths of the hidden layers")
             command.add_argument("--chunk", type=int, default=None, help="agents per vmap; default: by the shape")
+        if name == "peers":
+            command.add_argument("--only", choices=PEER_WORKS, nargs="+", default=PEER_WORKS, help="default: all")
+            command.add_argument("--agents", type=int, default=1000, help="of the large federations; default: 1000")
     command = commands.add_parser("compare", help="ratios, second over first; refuses different settings")
     command.add_argument("files", type=Path, nargs=2)
     command = commands.add_parser("plot", help="draw files of measurements")
@@ -61,7 +69,7 @@ def _one_setting(arguments: argparse.Namespace, num_devices: int) -> Setting | N
     if not given:
         return None
     setting = Setting(**{"work": "round", "num_envs": 8, "num_devices": num_devices, **given})
-    if setting.chunk_size is None and setting.work in ("rollout", "round", "ppo"):
+    if setting.chunk_size is None and setting.work in ("rollout", "round", "ppo", *PEER_WORKS):
         return dataclasses.replace(setting, chunk_size=chunk_size(setting))
     return setting
 
@@ -75,7 +83,9 @@ def _line(measurement: Measurement) -> str:
         f"{setting.label:44} {setting.size:>6} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"
         f"  compile {m.compile_seconds:5.2f} s  {m.peak_rss_mb:6.0f} MB"
     )
-    return f"{line}  {m.over_reference:.2f}x the plain loop" if m.over_reference else line
+    name = setting.work.removeprefix("peer_")
+    other = PEERS.get(name, name) if setting.work in PEER_WORKS else "the plain loop"
+    return f"{line}  {m.over_reference:.2f}x {other}" if m.over_reference else line
 
 
 def _measure_all(arguments: argparse.Namespace) -> None:
@@ -85,8 +95,16 @@ def _measure_all(arguments: argparse.Namespace) -> None:
     for name, suite in SUITES.items():
         if one is None and arguments.command in (name, "all"):
             settings += suite(num_devices)
+    if arguments.command == "peers":
+        settings = [s for s in peers(num_devices, arguments.agents) if s.work in arguments.only]
     for setting in [one] if one else settings:
-        measurement = in_process_of_its_own(setting, Effort(min_calls=arguments.calls))
+        if reason := missing(setting.work):
+            print(f"skipped {setting.label}: {reason}", file=sys.stderr)
+            continue
+        effort = Effort(arguments.calls)
+        if setting.work.removeprefix("peer_") in PEERS:  # they take seconds where the library takes milliseconds
+            effort = effort._replace(min_seconds=0.0)
+        measurement = in_process_of_its_own(setting, effort)
         append(arguments.out, measurement)
         print(_line(measurement), flush=True)
     if arguments.command == "all":

@@ -99,11 +99,9 @@ def _ratio(old: Sequence[Measurement], new: Sequence[Measurement], name: str) ->
 def _notes(old: Sequence[Measurement], new: Sequence[Measurement]) -> list[str]:
     """What may explain a ratio: revisions and versions."""
     notes = []
-    for name in ("git_revision", *sorted(old[0].versions)):
-        seen = [
-            sorted({m.git_revision if name == "git_revision" else m.versions.get(name, "") for m in measurements})
-            for measurements in (old, new)
-        ]
+    everything = [[{"git_revision": m.git_revision} | m.versions for m in measurements] for measurements in (old, new)]
+    for name in ("git_revision", *sorted({name for m in old for name in m.versions})):
+        seen = [sorted({of[name] for of in versions if name in of}) for versions in everything]
         if seen[0] != seen[1]:
             notes.append(f"{name}: {', '.join(seen[0])} -> {', '.join(seen[1])}")
     return notes

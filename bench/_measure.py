@@ -16,6 +16,7 @@ import jax
 from . import _machine
 from ._gymnax import gymnax_stepping
 from ._ours import our_arrivals, our_lsa, our_ppo, our_rollout, our_round
+from ._pairs import against_flower, against_gymnax, against_sb3, against_torch_tutorial
 from ._setting import Measurement, Setting
 from ._work import Work, matmul
 
@@ -30,6 +31,10 @@ _WORKS = {
     "lsa": our_lsa,
     "lsa_double": our_lsa,
     "arrivals": our_arrivals,
+    "peer_sb3": against_sb3,
+    "peer_flower": against_flower,
+    "peer_torch_tutorial": against_torch_tutorial,
+    "peer_gymnax": against_gymnax,
 }
 
 
@@ -69,6 +74,24 @@ def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
     product = work if setting.work == "matmul" else matmul(setting)
     product.call()
     reference = work.reference() if work.reference else None
+    try:
+        seconds, product_seconds, reference_seconds = _in_turns(work, product, reference, effort)
+    finally:
+        if reference:
+            reference.close()
+    over_reference = None
+    if reference:
+        scale = _amount(work, reference) / _amount(reference, work)
+        over_reference = statistics.median(
+            scale * theirs / ours for ours, theirs in zip(seconds, reference_seconds, strict=True)
+        )
+        work = work._replace(versions={**work.versions, **reference.versions})
+    matmul_gflops = product.flop / statistics.median(product_seconds) / 1e9
+    return _measurement(setting, work, seconds, matmul_gflops, memory, over_reference)
+
+
+def _in_turns(work: Work, product: Work, reference: Work | None, effort: Effort) -> tuple[list[float], ...]:
+    """Seconds of the calls of each, after two of the reference that do not count."""
     if reference:
         reference.call()
         reference.call()
@@ -78,17 +101,15 @@ def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
         seconds.append(_timed(work.call))
         if reference:
             reference_seconds.append(_timed(reference.call))
-    over_reference = None
-    if reference:
-        scale = work.env_steps / reference.env_steps
-        over_reference = statistics.median(
-            scale * theirs / ours for ours, theirs in zip(seconds, reference_seconds, strict=True)
-        )
-    matmul_gflops = product.flop / statistics.median(product_seconds) / 1e9
-    return _measurement(setting, work, seconds, matmul_gflops, memory, over_reference)
+    return seconds, product_seconds, reference_seconds
 
 
-def _timed(call: Callable[[], None]) -> float:
+def _amount(work: Work, other: Work) -> int:
+    """What a call does, in a unit that both have: of agents that learn the same thing, updates; else steps."""
+    return work.agent_updates if work.agent_updates and other.agent_updates else work.env_steps
+
+
+def _timed(call: Callable[[], object]) -> float:
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
@@ -115,7 +136,7 @@ def _measurement(
         num_cores=_machine.num_cores(),
         num_physical_cores=_machine.num_physical_cores(),
         device=_machine.device(),
-        versions=_machine.versions(),
+        versions=_machine.versions() | dict(work.versions),
         compile_seconds=work.compile_seconds,
         seconds=median,
         seconds_all=tuple(seconds),

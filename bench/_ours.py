@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from fedjax_rl.aggregators import mean
 from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
 from fedjax_rl.envs import cartpole_family, garnet_family
-from fedjax_rl.learners import LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
+from fedjax_rl.learners import Correction, LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
 from fedjax_rl.participation import first_arrivals, ratio_system, uniform_cohort
 from fedjax_rl.policies import mlp_policy
 from fedjax_rl.rl import init_rollout, rollout
@@ -26,12 +26,12 @@ from ._work import Work, forward_flop, gradient_flop, repeated
 
 
 COHORT = 64  # arrivals in a round
-_FAMILY = "packer-r"  # every agent has a physics of its own
+FAMILY = "packer-r"  # every agent has a physics of its own
 
 
 def our_rollout(setting: Setting) -> Work:
     """Acting alone: N agents share a policy; of what they see, the sum of their rewards is kept."""
-    family, mesh = cartpole_family(_FAMILY), make_mesh(setting.num_devices)
+    family, mesh = cartpole_family(FAMILY), make_mesh(setting.num_devices)
     policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
     weights = policy.init(jax.random.key(0))
     agents = jnp.arange(setting.num_agents)
@@ -65,25 +65,27 @@ def our_rollout(setting: Setting) -> Work:
 
 def our_round(setting: Setting) -> Work:
     """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge."""
-    env = cartpole_family(_FAMILY).env
+    env = cartpole_family(FAMILY).env
     policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes)
     objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
     adam = optimizer(optax.adam, learning_rate=1e-3)
     learner = local_training(objective, adam, num_local_steps=setting.num_local_steps)
-    return _rounds(setting, learner, forward_flop(setting) + gradient_flop(setting))
+    return rounds(setting, learner, forward_flop(setting) + gradient_flop(setting))
 
 
-def our_ppo(setting: Setting) -> Work:
+def our_ppo(setting: Setting, *corrections: Correction) -> Work:
     """A federated round of PPO with the numbers of `plain_ppo`, its reference."""
-    env = cartpole_family(_FAMILY).env
+    env = cartpole_family(FAMILY).env
     policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes, shared_trunk=False)
     objective = ppo(
         policy, num_envs=setting.num_envs, num_steps=setting.num_steps, discount=DISCOUNT, gae_lambda=LAMBDA, clip=CLIP
     )
     adam = optimizer(optax.adam, learning_rate=LEARNING_RATE)
-    learner = local_training(objective, adam, num_epochs=EPOCHS, num_minibatches=MINIBATCHES, optimizer_state="keep")
+    learner = local_training(
+        objective, adam, num_epochs=EPOCHS, num_minibatches=MINIBATCHES, optimizer_state="keep", corrections=corrections
+    )  # fmt: skip
     flop = 2 * (forward_flop(setting, 1) + EPOCHS * gradient_flop(setting, 1))  # two networks of one output
-    return _rounds(setting, learner, flop)._replace(reference=functools.partial(plain_ppo, setting))
+    return rounds(setting, learner, flop)._replace(reference=functools.partial(plain_ppo, setting))
 
 
 def our_lsa(setting: Setting) -> Work:
@@ -99,7 +101,7 @@ def our_lsa(setting: Setting) -> Work:
         reward = physics.reward[:, :, 0]  # the same for all actions
         return _plain_lsa.plain_lsa(setting, physics.kernel, reward, family.features, family.policy)
 
-    return _rounds(setting, learner, 0.0, family)._replace(reference=reference)
+    return rounds(setting, learner, 0.0, family)._replace(reference=reference)
 
 
 def our_arrivals(setting: Setting) -> Work:
@@ -107,7 +109,7 @@ def our_arrivals(setting: Setting) -> Work:
 
     Both run on one device: a cohort out of many agents is spread over all devices, and small.
     """
-    env = cartpole_family(_FAMILY).env
+    env = cartpole_family(FAMILY).env
     policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes)
     objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
     learner = local_training(objective, optimizer(optax.adam, learning_rate=1e-3), upload="gradient")
@@ -115,17 +117,34 @@ def our_arrivals(setting: Setting) -> Work:
     clock = first_arrivals(ratio_system(setting.num_agents, 4.0), batch=COHORT)
 
     def reference() -> Work:
-        return _rounds(setting, learner, flop, participation=uniform_cohort(COHORT))
+        return rounds(setting, learner, flop, participation=uniform_cohort(COHORT))
 
-    asynchronous = _rounds(setting, learner, flop, topology=sequential(snapshot(star())), participation=clock)
+    asynchronous = rounds(setting, learner, flop, topology=sequential(snapshot(star())), participation=clock)
     return asynchronous._replace(reference=reference)
 
 
-def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float, family: Any = None, **parts: Any) -> Work:
-    """Rounds of a learner, as users run them."""
+def rounds(
+    setting: Setting,
+    learner: LocalTraining,
+    flop_per_step: float,
+    family: Any = None,
+    *,
+    anew: bool = False,
+    **parts: Any,
+) -> Work:
+    """Rounds of a learner, as users run them.
+
+    Args:
+        setting: how many agents, on how many devices, and how many rounds a call has.
+        learner: what an agent does.
+        flop_per_step: of matrix products, per environment step.
+        family: default: CartPole, every agent with a physics of its own.
+        anew: whether every call trains from a new model on; its steps are those that are real, in the first training.
+        parts: of `make_round`; then on one device.
+    """
     mesh = None if parts else make_mesh(min(setting.num_devices, setting.num_agents))  # as the trainer does
     round_ = make_round(
-        cartpole_family(_FAMILY) if family is None else family,
+        cartpole_family(FAMILY) if family is None else family,
         learner,
         mean(),
         num_agents=setting.num_agents,
@@ -138,17 +157,22 @@ def _rounds(setting: Setting, learner: LocalTraining, flop_per_step: float, fami
     advance = compile_rounds(round_, state, setting.rounds_per_call)
     seconds = time.perf_counter() - begin
 
+    count = 0
+
+    def call() -> dict[str, jax.Array]:
+        nonlocal state, count
+        count += 1
+        if anew:
+            state = round_.init(jax.random.key(count))
+        state, history = advance(round_, state, setting.rounds_per_call)
+        return jax.block_until_ready((state, history))[1]
+
     updates = setting.rounds_per_call * setting.num_agents
-
-    def call() -> None:
-        nonlocal state
-        state, history = advance(round_, state, setting.rounds_per_call)
-        jax.block_until_ready((state, history))
-
     if parts:  # how many agents act is the rule's business
-        state, history = advance(round_, state, setting.rounds_per_call)
-        updates = int(history["agent_updates"].sum())
+        updates = int(call()["agent_updates"].sum())
     env_steps = updates * learner.num_local_steps * setting.num_envs * setting.num_steps
+    if anew:
+        env_steps = int(call()["env_steps"].sum())
     return Work(call, seconds, env_steps * flop_per_step, env_steps, updates)
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 
-WORKS = ("matmul", "gymnax_random", "gymnax_policy", "rollout", "round", "ppo", "lsa", "lsa_double", "arrivals")
+WORKS = (
+    "matmul", "gymnax_random", "gymnax_policy", "rollout", "round", "ppo", "lsa", "lsa_double", "arrivals",
+    "peer_sb3", "peer_flower", "peer_torch_tutorial", "peer_gymnax",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Measurement:
     num_cores: int  # logical ones this process may use
     num_physical_cores: int | None
     device: str  # kind of the devices the work ran on
-    versions: dict[str, str]  # python, jax, jaxlib, numpy, gymnax, fedjax_rl
+    versions: dict[str, str]  # python, jax, jaxlib, numpy, gymnax, fedjax_rl; with "peer " ahead, those of a peer
     compile_seconds: float  # tracing and compiling the call that is timed
     seconds: float  # median over the calls
     seconds_all: tuple[float, ...]  # every call after the warm-up

@@ -75,6 +75,28 @@ def scaling(num_devices: int) -> Iterator[Setting]:
                 )
 
 
+def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
+    """What users run today: an agent of stable-baselines3, clients of Flower, a tutorial's clients, gymnax.
+
+    Args:
+        num_devices: for the library; peers take what they can use.
+        num_agents: of the large federations; Flower takes some 15 ms for each and round, the tutorial 40.
+    """
+    for agents in (1, 256):
+        yield _chunked(
+            Setting("peer_sb3", agents, num_envs=8, num_steps=128, rounds_per_call=10, num_devices=num_devices)
+        )
+    yield _chunked(Setting("peer_flower", num_agents, num_envs=1, num_steps=200, num_devices=num_devices))
+    tutorial = Setting(
+        "peer_torch_tutorial", 5, num_envs=10, num_steps=500, hidden_sizes=(128, 128), num_devices=num_devices
+    )
+    yield _chunked(dataclasses.replace(tutorial, rounds_per_call=50))  # the whole training
+    # The first round alone, whose episodes are the shortest: later ones take the peer longer, and the library not.
+    yield _chunked(dataclasses.replace(tutorial, num_agents=num_agents))
+    for agents in (512, 8192):
+        yield _chunked(Setting("peer_gymnax", agents, num_envs=8, num_steps=200, num_devices=num_devices))
+
+
 def chunk_size(setting: Setting) -> int:
     """Agents per vmap: about as `make_round` chooses for networks that are not too large."""
     return max(1, 400 // setting.num_envs)

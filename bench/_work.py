@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -18,12 +19,14 @@ from ._setting import Setting
 class Work(NamedTuple):
     """Something compiled that can be called again and again."""
 
-    call: Callable[[], None]  # returns when the result is there
+    call: Callable[[], object]  # returns when the result is there
     compile_seconds: float
     flop: float  # of matrix products, per call
     env_steps: int = 0  # per call; 0 where there is no environment
     agent_updates: int = 0  # per call; 0 where nothing learns
     reference: "Callable[[], Work] | None" = None  # builds the same work done plainly, to be called in turns with it
+    versions: Mapping[str, str] = MappingProxyType({})  # of what is not of this process
+    close: Callable[[], None] = lambda: None  # after the last call
 
 
 def compiled(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], float]:

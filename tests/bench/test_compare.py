@@ -62,6 +62,12 @@ def test_several_lines_of_a_setting_count_by_their_median() -> None:
     assert table([MEASUREMENT], new).splitlines()[1].split()[-4] == "2.00"
 
 
+def test_versions_that_only_some_lines_have_are_compared() -> None:
+    pairs = [dataclasses.replace(MEASUREMENT, versions={"jax": "0.10.2", "peer torch": v}) for v in ("2.12", "2.13")]
+    text = table([MEASUREMENT, pairs[0]], [MEASUREMENT, pairs[1]])
+    assert "peer torch: 2.12 -> 2.13" in text and "jax" not in text
+
+
 def test_order_of_lines_does_not_matter() -> None:
     other = dataclasses.replace(MEASUREMENT, setting=dataclasses.replace(ROUND, num_agents=5))
     text = table([MEASUREMENT, other], [faster(other, 2), faster(MEASUREMENT, 3)])
