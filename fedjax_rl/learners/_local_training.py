@@ -1,5 +1,6 @@
 """One agent between two meetings: objective x optimizer x corrections."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +24,7 @@ from ..core import (
     static,
     tree,
 )
-from ..rl import masked_mean
+from ..rl import greatest, masked_mean
 from ._correction import Context, Correction, Merging
 from ._objective import Objective
 from ._optimizer import Optimizer, as_optimizer
@@ -322,12 +323,16 @@ def _fit(
         def loss_at(params: PyTree, batch: PyTree) -> tuple[jax.Array, dict[str, jax.Array]]:
             return learner.objective.loss(k_loss, params, training.objective, batch)
 
-        gradient, report = jax.grad(loss_at, has_aux=True)(params, rows)
+        def gradient_at(params: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
+            blocks = learner.objective.by_block(batch) if learner.num_minibatches == 1 else None
+            return jax.grad(loss_at, has_aux=True)(params, batch) if blocks is None else _sum(loss_at, params, *blocks)
+
+        gradient, report = gradient_at(params, rows)
         memories = list(memories)
         for i, c in enumerate(learner.corrections):
             context = Context(
                 learner.objective, training.objective, lambda p, b: loss_at(p, b)[0],
-                lambda p, b: jax.grad(loss_at, has_aux=True)(p, b)[0],
+                lambda p, b: gradient_at(p, b)[0],
                 params, anchor, behaviour, rows, shared[i], memories[i], learner.learning_rate,
             )  # fmt: skip
             gradient, memories[i] = c.gradient(jax.random.fold_in(k_correction, i), gradient, context)
@@ -367,6 +372,18 @@ def _fit(
     one_epoch = whole if learner.num_minibatches == 1 else epoch
     carry, (gradient, reports) = jax.lax.scan(one_epoch, tree.strong(carry), jnp.arange(learner.num_epochs))
     return carry, gradient, jax.tree.map(jnp.sum, reports)
+
+
+def _sum(loss_at: Callable[..., Any], params: PyTree, blocks: PyTree, share: jax.Array) -> tuple[PyTree, PyTree]:
+    """sum_k share_k (gradient, report) of block k, up to the last block in which any agent has a share."""
+
+    def add_block(number: jax.Array, total: PyTree) -> PyTree:
+        part = jax.grad(loss_at, has_aux=True)(params, tree.take(blocks, number))
+        return tree.add(total, tree.scale(share[number], part))
+
+    like = jax.eval_shape(lambda: jax.grad(loss_at, has_aux=True)(params, tree.take(blocks, 0)))
+    live = greatest(jnp.where(share > 0, jnp.arange(1, len(share) + 1), 0))
+    return jax.lax.fori_loop(0, live, add_block, tree.zeros_like(like))
 
 
 def _variance(objective: Objective, loss_at: Any, params: PyTree, batch: PyTree, measure: bool) -> Any:

@@ -96,6 +96,14 @@ class Objective(abc.ABC):
         del params, batch
         return state
 
+    def by_block(self, batch: PyTree) -> tuple[PyTree, jax.Array] | None:
+        """Blocks of consecutive steps, leaves [K, ...], and shares f[K]: loss(batch) = sum_k share_k loss(block_k).
+
+        Where episodes end early the last blocks are empty, and nobody need look at them. None: not worth it.
+        """
+        del batch
+        return None
+
     # ------------------------------------------------------------ what corrections ask for
 
     @property

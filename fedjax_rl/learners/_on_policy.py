@@ -24,6 +24,7 @@ from ._objective import Collected, Objective, check_world
 
 
 PyTree = Any
+_BLOCKS = 20  # that the gradient of whole episodes is taken in
 
 
 class Values(NamedTuple):
@@ -221,6 +222,21 @@ class OnPolicy(Objective):
 
     def parts(self, params: PyTree) -> PyTree:
         return self.play.policy.parts(params)
+
+    def by_block(self, batch: Batch) -> tuple[Batch, jax.Array] | None:
+        if self.play.episodes == "continue" or self.play.policy.has_memory:
+            return None
+        num_rows = batch.mask.shape[0]
+        size = self.play.num_envs * max(1, self.play.num_steps // _BLOCKS)
+        num_blocks = -(-num_rows // size)
+
+        def split(x: jax.Array) -> jax.Array:
+            padded = jnp.pad(x, [(0, num_blocks * size - num_rows)] + [(0, 0)] * (x.ndim - 1))
+            return padded.reshape(num_blocks, size, *x.shape[1:])
+
+        blocks = jax.tree.map(split, batch)
+        steps = jnp.sum(blocks.mask, 1)
+        return blocks, steps / jnp.maximum(jnp.sum(steps), 1)
 
     @property
     def whole_trajectories(self) -> bool:

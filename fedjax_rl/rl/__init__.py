@@ -1,5 +1,6 @@
 """Numerics on one agent's trajectory: playing, returns, advantages, losses, masks, running statistics."""
 
+from ._branch import greatest as greatest
 from ._branch import run_if_any as run_if_any
 from ._losses import approximate_kl as approximate_kl
 from ._losses import clipped_surrogate_loss as clipped_surrogate_loss

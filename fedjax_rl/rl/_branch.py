@@ -1,4 +1,4 @@
-"""A branch that stays a branch under `vmap`."""
+"""Control flow that stays control flow under `vmap`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,21 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 
 PyTree = Any
+
+
+@jax.custom_batching.custom_vmap
+def greatest(x: jax.Array) -> jax.Array:
+    """The largest element; under `vmap` that of the whole batch, without a batch axis.
+
+    So loops and branches that depend on it stay loops and branches: what one element needs, all of them do.
+    """
+    return jnp.max(x)
+
+
+@greatest.def_vmap
+def _greatest_of_batch(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size, in_batched
+    return greatest(x), False
 
 
 def run_if_any(condition: jax.Array, function: Callable[..., PyTree], *args: PyTree) -> PyTree:

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._branch import greatest
+
 
 PyTree = Any
+_BLOCKS = 20  # a rollout without resets looks so often whether everybody has come to an end
 Act = Callable[..., tuple[Any, ...]]
 
 
@@ -90,6 +93,8 @@ def rollout(
         auto_reset: True: an episode that ends is followed by the next one, and the state carries over to the next
             call. False: every environment plays to its first end and stands still from then on (its mask is False, its
             rewards are 0, its state and observation stay those of the end). Start such a rollout from `init_rollout`.
+            Once all stand still, those of the other agents under `vmap` too, nothing is computed any more, and the
+            rows of the trajectory that are left are zeros.
 
     Returns:
         the next state, and the trajectory.
@@ -143,13 +148,51 @@ def rollout(
         )
         return (state, jnp.logical_and(alive, jnp.logical_not(ended))), step
 
-    numbers = jnp.arange(num_steps)
     if auto_reset:
+        numbers = jnp.arange(num_steps)
         resets = env.reset_noise(k_reset, (num_steps, num_envs))
         state, trajectory = lax.scan(step_and_reset, state, (numbers, noise, resets))
         return state, trajectory._replace(mask=jnp.ones((num_steps, num_envs), bool))
-    (state, _), trajectory = lax.scan(step_or_stand, (state, real), (numbers, noise))
+    (state, _), trajectory = _scan_until(lambda carry: jnp.any(carry[1]), step_or_stand, (state, real), noise)
     return state, trajectory
+
+
+def _scan_until(
+    goes_on: Callable[[PyTree], jax.Array], f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree,
+    xs: PyTree,
+) -> tuple[PyTree, PyTree]:  # fmt: skip
+    """`lax.scan` of f over (number, x), block by block, that stops when no element of the batch goes on.
+
+    Returns:
+        the carry, and the results [T, ...], zeros from where it stopped.
+    """
+    num_steps = jax.tree.leaves(xs)[0].shape[0]
+    size = max(1, num_steps // _BLOCKS)
+
+    def block(begin: jax.Array, size: int, carry: PyTree) -> tuple[PyTree, PyTree]:
+        rows = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, begin, size), xs)
+        return lax.scan(f, carry, (begin + jnp.arange(size), rows))
+
+    def written(results: PyTree, some: PyTree, begin: jax.Array) -> PyTree:
+        return jax.tree.map(lambda all_, x: lax.dynamic_update_slice_in_dim(all_, x, begin, 0), results, some)
+
+    def turn(state: PyTree) -> PyTree:
+        begin, carry, results = state
+        carry, some = block(begin, size, carry)
+        return begin + size, carry, written(results, some, begin)
+
+    def more(state: PyTree) -> jax.Array:
+        begin, carry, _ = state
+        return (begin + size <= num_steps) & (greatest(goes_on(carry).astype(jnp.int32)) > 0)
+
+    shapes = jax.eval_shape(lambda carry: block(jnp.int32(0), size, carry)[1], carry)
+    results = jax.tree.map(lambda x: jnp.zeros((num_steps, *x.shape[1:]), x.dtype), shapes)
+    _, carry, results = lax.while_loop(more, turn, (jnp.int32(0), carry, results))
+    if rest := num_steps % size:  # a few steps that make no block
+        begin = jnp.int32(num_steps - rest)
+        carry, some = block(begin, rest, carry)
+        results = written(results, some, begin)
+    return carry, results
 
 
 def _over_envs(env: Playable, f: Callable[..., Any], num_envs: int) -> Callable[..., Any]:
