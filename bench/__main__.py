@@ -1,4 +1,4 @@
-"""Commands: limit, throughput, ppo, lsa, arrivals, scaling, all, peers, compare, plot."""
+"""Commands: the suites (limit, throughput, parts, ...), all of them, peers, compare, table, plot."""
 
 import argparse
 import dataclasses
@@ -12,8 +12,14 @@ from ._peer import PEERS, missing
 from ._plot import plot
 from ._setting import WORKS, Measurement, Setting, append, read
 from ._suites import SUITES, chunk_size, peers
+from ._table import markdown
 
 
+_REFERENCES = {
+    "acting": "the round", "sgd": "the round with adam", "noisy": "the plain round", "trimmed": "the plain round",
+    "cohort": "everyone of a thousand", "processes": "one process", "arrivals": "synchronous cohorts",
+    "ppo": "a plain loop", "lsa": "NumPy, tuned", "lsa_double": "NumPy", "peer_gymnax": "gymnax",
+} | {f"peer_{name}": shown for name, shown in PEERS.items()}  # fmt: skip
 PEER_WORKS = tuple(work for work in WORKS if work.startswith("peer_"))
 
 
@@ -23,11 +29,15 @@ def _parser() -> argparse.ArgumentParser:
     helps = {
         "limit": "matrix products, and gymnax stepping",
         "throughput": "rollouts and full rounds of several shapes; with any option below, of that one shape",
+        "parts": "rounds with one part changed against the plain round",
         "ppo": "rounds of PPO against a plain jitted PPO loop in the same process",
         "lsa": "rounds of federated TD learning against NumPy loops in the same process",
         "arrivals": "asynchronous rounds against cohorts of as many agents, from 100 to 100 000 agents",
         "scaling": "full rounds from 1 to 100 000 agents",
-        "all": "limit, throughput, ppo, lsa, arrivals and scaling",
+        "memory": "a million agents, all of them and a thousand at a time",
+        "compile": "how long presets take to compile",
+        "processes": "two processes against one with two devices",
+        "all": "all of these",
         "peers": "against stable-baselines3, Flower, a PyTorch tutorial (`make bench-peers` installs them) and gymnax",
     }
     for name, text in helps.items():
@@ -46,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--agents", type=int, default=1000, help="of the large federations; default: 1000")
     command = commands.add_parser("compare", help="ratios, second over first; refuses different settings")
     command.add_argument("files", type=Path, nargs=2)
+    command = commands.add_parser("table", help="files of measurements as a table in Markdown")
+    command.add_argument("files", type=Path, nargs="+")
     command = commands.add_parser("plot", help="draw files of measurements")
     command.add_argument("files", type=Path, nargs="+")
     command.add_argument("--out", type=Path, default=None, help="default: the first file's name with .png")
@@ -83,9 +95,7 @@ def _line(measurement: Measurement) -> str:
         f"{setting.label:44} {setting.size:>6} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"
         f"  compile {m.compile_seconds:5.2f} s  {m.peak_rss_mb:6.0f} MB"
     )
-    name = setting.work.removeprefix("peer_")
-    other = PEERS.get(name, name) if setting.work in PEER_WORKS else "the plain loop"
-    return f"{line}  {m.over_reference:.2f}x {other}" if m.over_reference else line
+    return f"{line}  {m.over_reference:.2f}x {_REFERENCES[setting.work]}" if m.over_reference else line
 
 
 def _measure_all(arguments: argparse.Namespace) -> None:
@@ -118,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "compare":
             print(table(*(read([path]) for path in arguments.files)))
+        elif arguments.command == "table":
+            print(markdown(read(arguments.files), _REFERENCES))
         elif arguments.command == "plot":
             out = arguments.out or arguments.files[0].with_suffix(".png")
             plot(read(arguments.files), out)

@@ -18,6 +18,7 @@ from ._gymnax import gymnax_stepping
 from ._ours import our_arrivals, our_lsa, our_ppo, our_rollout, our_round
 from ._pairs import against_flower, against_gymnax, against_sb3, against_torch_tutorial
 from ._setting import Measurement, Setting
+from ._variants import our_acting, our_cohort, our_preset, our_processes, our_variant
 from ._work import Work, matmul
 
 
@@ -31,6 +32,13 @@ _WORKS = {
     "lsa": our_lsa,
     "lsa_double": our_lsa,
     "arrivals": our_arrivals,
+    "acting": our_acting,
+    "sgd": our_variant,
+    "noisy": our_variant,
+    "trimmed": our_variant,
+    "cohort": our_cohort,
+    "processes": our_processes,
+    "preset": our_preset,
     "peer_sb3": against_sb3,
     "peer_flower": against_flower,
     "peer_torch_tutorial": against_torch_tutorial,
@@ -77,6 +85,7 @@ def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
     try:
         seconds, product_seconds, reference_seconds = _in_turns(work, product, reference, effort)
     finally:
+        work.close()
         if reference:
             reference.close()
     over_reference = None

@@ -63,14 +63,22 @@ def our_rollout(setting: Setting) -> Work:
     return Work(call, seconds, env_steps * forward_flop(setting), env_steps)
 
 
-def our_round(setting: Setting) -> Work:
-    """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge."""
+def our_round(setting: Setting, step: Any = optax.adam, **parts: Any) -> Work:
+    """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge.
+
+    Args:
+        setting: its shape.
+        step: the local optimiser.
+        parts: of `rounds`.
+    """
     env = cartpole_family(FAMILY).env
     policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes)
     objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
-    adam = optimizer(optax.adam, learning_rate=1e-3)
-    learner = local_training(objective, adam, num_local_steps=setting.num_local_steps)
-    return rounds(setting, learner, forward_flop(setting) + gradient_flop(setting))
+    learner = local_training(
+        objective, optimizer(step, learning_rate=1e-3), num_local_steps=setting.num_local_steps,
+        optimizer_state="reset",
+    )  # fmt: skip
+    return rounds(setting, learner, forward_flop(setting) + gradient_flop(setting), **parts)
 
 
 def our_ppo(setting: Setting, *corrections: Correction) -> Work:
@@ -117,9 +125,10 @@ def our_arrivals(setting: Setting) -> Work:
     clock = first_arrivals(ratio_system(setting.num_agents, 4.0), batch=COHORT)
 
     def reference() -> Work:
-        return rounds(setting, learner, flop, participation=uniform_cohort(COHORT))
+        return rounds(setting, learner, flop, num_devices=1, participation=uniform_cohort(COHORT))
 
-    asynchronous = rounds(setting, learner, flop, topology=sequential(snapshot(star())), participation=clock)
+    topology = sequential(snapshot(star()))
+    asynchronous = rounds(setting, learner, flop, num_devices=1, topology=topology, participation=clock)
     return asynchronous._replace(reference=reference)
 
 
@@ -130,6 +139,7 @@ def rounds(
     family: Any = None,
     *,
     anew: bool = False,
+    num_devices: int | None = None,
     **parts: Any,
 ) -> Work:
     """Rounds of a learner, as users run them.
@@ -140,13 +150,14 @@ def rounds(
         flop_per_step: of matrix products, per environment step.
         family: default: CartPole, every agent with a physics of its own.
         anew: whether every call trains from a new model on; its steps are those that are real, in the first training.
-        parts: of `make_round`; then on one device.
+        num_devices: default: as many as the setting has, at most one for each agent, as the trainer does.
+        parts: of `make_round`.
     """
-    mesh = None if parts else make_mesh(min(setting.num_devices, setting.num_agents))  # as the trainer does
+    mesh = make_mesh(min(num_devices or setting.num_devices, setting.num_agents))
     round_ = make_round(
         cartpole_family(FAMILY) if family is None else family,
         learner,
-        mean(),
+        parts.pop("aggregator", None) or mean(),
         num_agents=setting.num_agents,
         chunk_size=setting.chunk_size,
         mesh=mesh,
@@ -168,7 +179,7 @@ def rounds(
         return jax.block_until_ready((state, history))[1]
 
     updates = setting.rounds_per_call * setting.num_agents
-    if parts:  # how many agents act is the rule's business
+    if "participation" in parts:  # how many agents act is the rule's business
         updates = int(call()["agent_updates"].sum())
     env_steps = updates * learner.num_local_steps * setting.num_envs * setting.num_steps
     if anew:

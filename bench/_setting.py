@@ -10,8 +10,9 @@ from typing import Any
 
 
 WORKS = (
-    "matmul", "gymnax_random", "gymnax_policy", "rollout", "round", "ppo", "lsa", "lsa_double", "arrivals",
-    "peer_sb3", "peer_flower", "peer_torch_tutorial", "peer_gymnax",
+    "matmul", "gymnax_random", "gymnax_policy", "rollout", "round", "ppo", "lsa", "lsa_double", "arrivals", "acting",
+    "sgd", "noisy", "trimmed", "cohort", "processes", "preset", "peer_sb3", "peer_flower", "peer_torch_tutorial",
+    "peer_gymnax",
 )  # fmt: skip
 
 
@@ -29,6 +30,7 @@ class Setting:
     rounds_per_call: int = 1
     num_devices: int = 1
     matmul_size: int = 2048  # side of the square matrices that measure the machine beside the work
+    variant: str = ""  # the name of a preset
 
     def __post_init__(self) -> None:
         if self.work not in WORKS:
@@ -41,6 +43,8 @@ class Setting:
             return f"matmul {self.matmul_size}"
         if self.work.startswith("lsa"):
             return f"{self.work}, {self.num_steps} local steps"
+        if self.work == "preset":
+            return f"preset {self.variant}"
         if self.work == "arrivals":
             return f"arrivals, {self.num_envs} x {self.num_steps} steps"
         net = "" if self.work == "gymnax_random" else " " + "-".join(map(str, self.hidden_sizes))

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
+from fedjax_rl.training import preset_names
+
 from ._setting import Setting
 
 
@@ -75,6 +77,37 @@ def scaling(num_devices: int) -> Iterator[Setting]:
                 )
 
 
+def parts(num_devices: int) -> Iterator[Setting]:
+    """What the parts of a round cost: acting, the optimiser, what messages and the aggregator may do besides."""
+    for work in ("acting", "sgd", "noisy", "trimmed"):
+        yield _chunked(dataclasses.replace(ROUND, work=work, num_devices=num_devices))
+
+
+def memory(num_devices: int) -> Iterator[Setting]:
+    """A million agents, all of them and a thousand at a time; the cost of a cohort is to follow its size."""
+    million = dataclasses.replace(
+        ROUND, num_agents=1_000_000, num_envs=1, num_steps=50, hidden_sizes=(16, 16), num_devices=num_devices
+    )
+    yield _chunked(million)
+    for num_agents in (1000, 100_000, 1_000_000):
+        yield _chunked(dataclasses.replace(million, work="cohort", num_agents=num_agents, rounds_per_call=20))
+
+
+def compilation(num_devices: int) -> Iterator[Setting]:
+    """Every preset, and rounds of few and of many agents: the time is not to follow the number."""
+    for name in preset_names():
+        yield Setting("preset", variant=name, num_devices=num_devices)
+    for num_agents in (10, 10_000):
+        yield _chunked(dataclasses.replace(ROUND, num_agents=num_agents, num_steps=10, num_devices=num_devices))
+
+
+def processes(num_devices: int) -> Iterator[Setting]:
+    """Two processes with a device each against one with two."""
+    del num_devices
+    for num_agents in (100, 1000):
+        yield _chunked(dataclasses.replace(ROUND, work="processes", num_agents=num_agents, num_devices=2))
+
+
 def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
     """What users run today: an agent of stable-baselines3, clients of Flower, a tutorial's clients, gymnax.
 
@@ -106,4 +139,15 @@ def _chunked(setting: Setting) -> Setting:
     return dataclasses.replace(setting, chunk_size=chunk_size(setting))
 
 
-SUITES = {"limit": limit, "throughput": throughput, "ppo": ppo, "lsa": lsa, "arrivals": arrivals, "scaling": scaling}
+SUITES = {
+    "limit": limit,
+    "throughput": throughput,
+    "parts": parts,
+    "ppo": ppo,
+    "lsa": lsa,
+    "arrivals": arrivals,
+    "scaling": scaling,
+    "memory": memory,
+    "compile": compilation,
+    "processes": processes,
+}

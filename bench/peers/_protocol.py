@@ -21,7 +21,7 @@ def request() -> dict[str, Any]:
 
 
 def serve(
-    call: Callable[[], None], packages: Iterable[str], *, env_steps: int = 0, agent_updates: int = 0, **notes: Any
+    call: Callable[[], object], packages: Iterable[str], *, env_steps: int = 0, agent_updates: int = 0, **notes: Any
 ) -> None:
     """Calls once per line until there are no more.
 

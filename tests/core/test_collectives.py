@@ -1,0 +1,54 @@
+"""What devices exchange in a round, read off the compiled program."""
+
+import re
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fedjax_rl import aggregators, envs, learners, make_mesh, make_round, policies
+
+
+_COLLECTIVE = re.compile(
+    r"= (\(.*?\)|\S+) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+_ARRAY = re.compile(r"\w+\[([\d,]*)\]")
+NUM_AGENTS, HIDDEN = 16, 8
+
+
+def exchanged(aggregator):
+    """[(kind, elements of each array)] of a round of agents that keep their moments, on four devices."""
+    family = envs.cartpole_family("packer-r")
+    policy = policies.mlp_policy(family.env, hidden_sizes=(HIDDEN,))
+    objective = learners.actor_critic(policy, num_envs=2, num_steps=5)
+    learner = learners.local_training(objective, optax.adam(1e-3), optimizer_state="keep")
+    round_ = make_round(family, learner, aggregator, num_agents=NUM_AGENTS, mesh=make_mesh(4))
+    state = round_.init(jax.random.key(0))
+    text = jax.jit(round_.step, donate_argnums=0).lower(state).compile().as_text()
+    found = []
+    for shapes, kind in _COLLECTIVE.findall(text):
+        arrays = re.sub(r"\{[^}]*\}|/\*.*?\*/", "", shapes)
+        found.append((kind, [int(np.prod([int(n) for n in dims.split(",") if n])) for dims in _ARRAY.findall(arrays)]))
+    num_params = sum(x.size for x in jax.tree.leaves(policy.init(jax.random.key(0))))
+    return found, num_params
+
+
+def test_a_mean_exchanges_one_sum_of_the_parameters():
+    found, num_params = exchanged(aggregators.mean())
+    assert {kind for kind, _ in found} == {"all-reduce"}
+    # One of floats, the parameters among them, and one of counts: XLA adds up types apart.
+    assert len(found) == 2
+    floats, counts = sorted((sizes for _, sizes in found), key=sum, reverse=True)
+    assert num_params <= sum(floats) < num_params + 20
+    assert max(counts) == 1
+
+
+@pytest.mark.parametrize("aggregator", [aggregators.trimmed_mean(0.1), aggregators.median()], ids=["trimmed", "median"])
+def test_a_robust_aggregator_spreads_the_parameters(aggregator):
+    found, num_params = exchanged(aggregator)
+    # Each device gets all messages' values of its part of the parameters; only leaves that do not divide go to all.
+    gathered = [sum(sizes) for kind, sizes in found if kind == "all-gather"]
+    assert all(size <= NUM_AGENTS * 3 for size in gathered)
+    assert sum(kind == "all-to-all" for kind, _ in found) > 0
+    assert sum(sum(sizes) for kind, sizes in found if kind == "all-reduce") < num_params + 40
