@@ -236,9 +236,10 @@ def _arguments(argv: Sequence[str], kind: type[Train]) -> tuple[Any, ExperimentC
 
 def _prepare_devices(arguments: Any) -> None:
     """Before the first use of JAX: all cores of this machine, and the other processes of this run."""
-    from .training import join_processes, use_all_cores
+    from .training import join_processes, use_all_cores, use_compilation_cache
 
     use_all_cores()
+    use_compilation_cache()
     join_processes(arguments.coordinator, arguments.num_processes, arguments.process_id)
 
 

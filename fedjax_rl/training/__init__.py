@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ._processes import exit_at_once as exit_at_once
     from ._processes import join_processes as join_processes
     from ._processes import use_all_cores as use_all_cores
+    from ._processes import use_compilation_cache as use_compilation_cache
     from ._progress import console as console
     from ._progress import result_table as result_table
     from ._reevaluate import evaluate_run as evaluate_run
@@ -66,6 +67,7 @@ _HOME = {
     "exit_at_once": "_processes",
     "join_processes": "_processes",
     "use_all_cores": "_processes",
+    "use_compilation_cache": "_processes",
     "console": "_progress",
     "result_table": "_progress",
     "read_over": "_grid",

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
-from fedjax_rl.training import RunFolder, join_processes, resume, train
+from fedjax_rl.training import RunFolder, join_processes, resume, train, use_compilation_cache
 from tests.training.examples import TINY
 
 
@@ -96,3 +97,18 @@ def test_arguments_that_do_not_fit_are_refused(arguments: tuple, message: str) -
 
 def test_alone_nothing_is_joined() -> None:
     join_processes(None, None, None)
+
+
+def test_the_cache_of_programs_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    try:
+        monkeypatch.delenv("FEDJAX_RL_CACHE_DIR", raising=False)
+        use_compilation_cache()
+        assert {name: getattr(jax.config, name) for name in names} == before
+        monkeypatch.setenv("FEDJAX_RL_CACHE_DIR", str(tmp_path))
+        use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)  # pyright: ignore[reportAttributeAccessIssue]
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
