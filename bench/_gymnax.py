@@ -14,8 +14,13 @@ from ._setting import Setting
 from ._work import Work, device_mesh, forward_flop, repeated
 
 
-def gymnax_stepping(setting: Setting) -> Work:
-    """`num_envs` environments, spread over the devices, with random actions or a policy network."""
+def gymnax_stepping(setting: Setting, *, plain: bool = False) -> Work:
+    """`num_envs` environments, spread over the devices, with random actions or a policy network.
+
+    Args:
+        setting: its shape.
+        plain: compiled as `jax.jit` does by itself, without the options that this library compiles with.
+    """
     import gymnax
 
     if setting.num_envs % setting.num_devices:
@@ -50,7 +55,7 @@ def gymnax_stepping(setting: Setting) -> Work:
     keys = jax.random.split(jax.random.key(0), setting.num_envs)
     carry = jax.jit(jax.vmap(env.reset, (0, None)))(keys, params)
     carry = jax.device_put(carry, NamedSharding(mesh, P("devices")))
-    call, seconds = repeated(spread, carry)
+    call, seconds = repeated(spread, carry, plain=plain)
     env_steps = setting.num_envs * setting.num_steps
     flop = 0.0 if setting.work == "gymnax_random" else env_steps * forward_flop(setting)
     return Work(call, seconds, flop, env_steps)

@@ -69,7 +69,11 @@ def against_torch_tutorial(setting: Setting) -> Work:
 
 
 def against_gymnax(setting: Setting) -> Work:
-    """Acting with a physics per agent against gymnax's `step` of as many environments of one physics."""
+    """Acting with a physics per agent against gymnax's `step` of as many environments of one physics.
+
+    As its users call it: one `jax.jit` on one device, which has all threads. The suite `limit` has the same step with
+    this library's devices and compiler options.
+    """
     num_envs = setting.num_agents * setting.num_envs
-    theirs = dataclasses.replace(setting, work="gymnax_policy", num_agents=1, num_envs=num_envs)
-    return our_rollout(setting)._replace(reference=functools.partial(gymnax_stepping, theirs))
+    theirs = dataclasses.replace(setting, work="gymnax_policy", num_agents=1, num_envs=num_envs, num_devices=1)
+    return our_rollout(setting)._replace(reference=functools.partial(gymnax_stepping, theirs, plain=True))

@@ -29,21 +29,23 @@ class Work(NamedTuple):
     close: Callable[[], None] = lambda: None  # after the last call
 
 
-def compiled(f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = ()) -> tuple[Callable[..., Any], float]:
-    """Compiles a function for arguments like these; returns it and the seconds that took."""
-    options = compiler_options(jax.default_backend())
+def compiled(
+    f: Callable[..., Any], *args: Any, donate: tuple[int, ...] = (), plain: bool = False
+) -> tuple[Callable[..., Any], float]:
+    """Compiles a function for arguments like these, with the library's options unless `plain`; and the seconds."""
+    options = None if plain else compiler_options(jax.default_backend())
     begin = time.perf_counter()
     advance = jax.jit(f, donate_argnums=donate, compiler_options=options).lower(*args).compile()
     return advance, time.perf_counter() - begin
 
 
-def repeated(play: Callable[..., Any], carry: Any) -> tuple[Callable[[], None], float]:
+def repeated(play: Callable[..., Any], carry: Any, *, plain: bool = False) -> tuple[Callable[[], None], float]:
     """Compiles `play(key, carry) -> (carry, result)`; each call goes on where the last one stopped, with a new key.
 
     Returns:
         the call, and the seconds of its compilation.
     """
-    advance, seconds = compiled(play, jax.random.key(0), carry, donate=(1,))
+    advance, seconds = compiled(play, jax.random.key(0), carry, donate=(1,), plain=plain)
     count = 0
 
     def call() -> None:
