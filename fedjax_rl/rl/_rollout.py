@@ -93,8 +93,7 @@ def rollout(
         auto_reset: True: an episode that ends is followed by the next one, and the state carries over to the next
             call. False: every environment plays to its first end and stands still from then on (its mask is False, its
             rewards are 0, its state and observation stay those of the end). Start such a rollout from `init_rollout`.
-            Once all stand still, those of the other agents under `vmap` too, nothing is computed any more, and the
-            rows of the trajectory that are left are zeros.
+            Once all stand still, of all agents under `vmap`, nothing is computed any more: the rows left are zeros.
 
     Returns:
         the next state, and the trajectory.

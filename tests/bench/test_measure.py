@@ -156,7 +156,7 @@ def test_plot_command(file: Path, tmp_path: Path) -> None:
 
 def test_chunk_follows_from_the_shape() -> None:
     chunks = {s.num_envs: s.chunk_size for s in SUITES["scaling"](2)}
-    assert chunks == {8: 50, 1: 100}  # 400 environments, and 100 agents at most
+    assert chunks == {8: 50, 1: 400}  # 400 environments
 
 
 def test_nothing_to_plot_is_told(measurement: Measurement, tmp_path: Path) -> None:

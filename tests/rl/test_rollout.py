@@ -32,6 +32,8 @@ def play(env, physics, noise=NOISE, state=None, **kwargs):
 
 
 def assert_equals_oracle(trajectory: Trajectory, expected: dict[str, np.ndarray]):
+    played = expected["mask"].any(1)  # nothing is computed once all stand still
+    expected = {name: np.where(played.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in expected.items()}
     for name, value in expected.items():
         np.testing.assert_array_equal(getattr(trajectory, name), value, err_msg=name)
     np.testing.assert_array_equal(trajectory.extras["seen"], 2 * expected["observation"][..., 0])
