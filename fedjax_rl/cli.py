@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return arguments.action(arguments)
     except KeyboardInterrupt:
         print(f"{PROGRAM}: aborted", file=sys.stderr)
-        return INTERRUPTED
+        return _leave(INTERRUPTED)
     except (ValueError, FileNotFoundError) as error:
         return _complain(error, debug, 2)
     except BrokenPipeError:  # the reader has seen enough, as in `fedjax-rl list | head`
@@ -67,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _complain(error, debug, 1)
     except RuntimeError as error:
-        from .training import PeerLost, exit_at_once
+        from .training import PeerLost
 
         if not isinstance(error, PeerLost):
             raise
-        return exit_at_once(_complain(error, debug, 1))
+        return _complain(error, debug, 1)
 
 
 def _complain(error: Exception, debug: bool, code: int) -> int:
@@ -79,6 +79,16 @@ def _complain(error: Exception, debug: bool, code: int) -> int:
         traceback.print_exc()
     message = " ".join(str(error).split()) or type(error).__name__
     print(f"{PROGRAM}: error: {message}", file=sys.stderr)
+    return _leave(code)
+
+
+def _leave(code: int) -> int:
+    """Ends one of several processes at once after an error: an ordinary exit would wait for those that wait for it."""
+    jax = sys.modules.get("jax")
+    if jax is not None and jax.distributed.is_initialized():
+        from .training import exit_at_once
+
+        exit_at_once(code)
     return code
 
 
@@ -216,6 +226,8 @@ def _sweep(argv: Sequence[str]) -> int:
     from .training import read_over, sweep
 
     over = read_over(arguments.over)
+    if arguments.resume and not (arguments.out and arguments.out.is_dir()):
+        raise ValueError(f"--resume needs --out, the folder of the sweep, got {arguments.out}")
     _prepare_devices(arguments)
     result = sweep(
         config, over, out=out, overwrite=arguments.overwrite, resume=arguments.resume, progress=not arguments.quiet

@@ -1,5 +1,6 @@
 """How many agents to work on at a time, where nobody says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,13 +18,13 @@ _CACHE_BYTES = 16 * 2**20
 _MEMORY_SHARE = 0.5
 
 
-def automatic_chunk_size(round_: Any, trace: Any, memory: int) -> int:
+def automatic_chunk_size(round_: Any, trace: Callable[[], Any], memory: Callable[[], int]) -> int:
     """Agents per `vmap`, from shapes alone.
 
     Args:
         round_: the round.
         trace: () -> jaxpr of one agent's round; used on accelerators only, for it takes time.
-        memory: of one device [bytes].
+        memory: () -> bytes of one device; asked on accelerators only.
     """
     if jax.default_backend() == "cpu":
         shared = jax.eval_shape(lambda key: round_.learner.init_shared(key, round_.env), jax.random.key(0))
@@ -31,7 +32,7 @@ def automatic_chunk_size(round_: Any, trace: Any, memory: int) -> int:
         model_bytes = max(1, tree.num_bits(model) // 8)
         size = min(_ROWS // round_.learner.num_envs, _CACHE_BYTES // (3 * model_bytes))
     else:
-        size = int(_MEMORY_SHARE * memory) // max(1, peak_bytes(trace()))
+        size = int(_MEMORY_SHARE * memory()) // max(1, peak_bytes(trace()))
     return max(1, min(round_.num_agents, size))
 
 

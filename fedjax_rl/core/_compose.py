@@ -13,6 +13,7 @@ from ._chunks import automatic_chunk_size
 from ._component import check_count
 from ._messages import UNKNOWN_JOB, Job
 from ._neutral import Everyone, Star
+from ._processes import least
 from ._roles import Aggregator, EnvFamily, Learner, Need, Participation, Topology, Transform
 from ._round import Round, expected_job, trace_one_agent
 
@@ -81,7 +82,7 @@ def make_round(
     size = None if chunk_size == "auto" else chunk_size
     round_ = Round(family, learner, aggregator, tuple(transforms), topology, participation, num_agents, size, mesh)
     if chunk_size == "auto":
-        size = automatic_chunk_size(round_, lambda: trace_one_agent(round_), memory_bytes(None))
+        size = automatic_chunk_size(round_, lambda: trace_one_agent(round_), lambda: memory_bytes(None))
         round_ = dataclasses.replace(round_, chunk_size=size)
     _check(topology, "topology", num_agents)
     payload, job = None, UNKNOWN_JOB
@@ -257,5 +258,5 @@ def memory_bytes(mesh: Mesh | None) -> int:
     """Memory of all devices of a mesh [bytes]: the accelerators' own, or the host's, which all CPU devices share."""
     stats = jax.local_devices()[0].memory_stats()  # one process cannot ask the devices of another
     if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"]) * (1 if mesh is None else mesh.size)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return least(int(stats["bytes_limit"])) * (1 if mesh is None else mesh.size)
+    return least(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

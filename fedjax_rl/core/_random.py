@@ -26,7 +26,8 @@ def quick(key: jax.Array) -> jax.Array:
         Flood, "Fast splittable pseudorandom number generators", 2014 (mixed Weyl sequences); the mixers' constants are
         those that C. Wellons's search of 2018 and its successors found least biased.
     """
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=_GENERATOR)
+    # Other generators have longer keys, whose first two words tell them apart as well.
+    return jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=_GENERATOR)
 
 
 def _mix(x: jax.Array) -> jax.Array:

@@ -139,6 +139,8 @@ def run(
     check_count("num_rounds", num_rounds, minimum=0)
     if num_seeds is None and state.key.ndim:
         raise ValueError(f"num_seeds must be {state.key.shape[0]}, the number of stacked states, got None")
+    if num_seeds is not None and state.key.shape != (num_seeds,):
+        raise ValueError(f"num_seeds must be the number of stacked states, {state.key.shape}, got {num_seeds}")
     check_count("rounds_per_call", rounds_per_call)
     _check_seeds(round_, num_seeds)
     size = max(1, min(rounds_per_call, num_rounds))

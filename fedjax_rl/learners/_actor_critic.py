@@ -28,6 +28,8 @@ PyTree = Any
 class ActorCritic(OnPolicy):
     """One policy-gradient and critic loss per sample; build it with `actor_critic`."""
 
+    additive = True
+
     play: Play
     discount: Any
     gae_lambda: Any

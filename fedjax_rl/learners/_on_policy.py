@@ -1,7 +1,7 @@
 """What the on-policy objectives share: playing, bootstrapping and the batch."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -158,6 +158,9 @@ class OnPolicy(Objective):
     entropy_cost: Any
 
     tells_returns = True
+    # True: the loss is a mean over real rows, so that it adds up over blocks weighted by them. Whoever compares rows
+    # with each other in the loss, as by normalising advantages there, must not say so.
+    additive: ClassVar[bool] = False
 
     @property
     def policy(self) -> Policy:
@@ -224,7 +227,7 @@ class OnPolicy(Objective):
         return self.play.policy.parts(params)
 
     def by_block(self, batch: Batch) -> tuple[Batch, jax.Array] | None:
-        if self.play.episodes == "continue" or self.play.policy.has_memory:
+        if not self.additive or self.play.episodes == "continue" or self.play.policy.has_memory:
             return None
         num_rows = batch.mask.shape[0]
         size = self.play.num_envs * max(1, self.play.num_steps // _BLOCKS)

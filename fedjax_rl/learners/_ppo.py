@@ -37,6 +37,8 @@ PyTree = Any
 class PPO(OnPolicy):
     """Surrogates of the return near the behaviour policy; build it with `ppo`."""
 
+    additive = True
+
     play: Play
     discount: Any
     gae_lambda: Any

@@ -19,6 +19,8 @@ PyTree = Any
 class Reinforce(OnPolicy):
     """The likelihood-ratio policy gradient; build it with `reinforce`."""
 
+    additive = True
+
     play: Play
     discount: Any
     value_cost: Any

@@ -134,7 +134,7 @@ def with_peers(action: Callable[[], T]) -> T:
         if jax.process_count() > 1 and any(word in reason for word in ("Gloo", "NCCL", "nccl", "UNAVAILABLE")):
             raise PeerLost(
                 f"process {jax.process_index()} of {jax.process_count()}: another process of this run has died "
-                f"({reason[:160]}); start all of them again, with `fedjax-rl resume`"
+                f"({reason[:160]}); start all of them again, with `fedjax-rl resume`, or a sweep with --resume"
             ) from error
         raise
 

@@ -43,7 +43,8 @@ class Record:
 
     def counters(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
-        return {"env_steps": self.env_steps, "episodes": self.episodes, "uplink_bits": self.uplink_bits}
+        counts = {"env_steps": self.env_steps, "episodes": self.episodes, "uplink_bits": self.uplink_bits}
+        return counts | {"config": self.config.to_toml()}  # of several experiments in one checkpoint, which is which
 
     def restore(self, counters: dict[str, Any], num_rounds: int) -> None:
         """Goes back to a checkpoint, and cuts metrics.jsonl and agents.jsonl to it."""

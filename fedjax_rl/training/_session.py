@@ -13,7 +13,7 @@ from ..core import compile_rounds, fetch, init_seeds, stack_rounds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
 from ._folder import RunFolder
-from ._processes import agree, leads, with_peers
+from ._processes import agree, leads
 from ._progress import Reporter
 from ._record import OnRound, Record, Row
 from ._stop import GracefulStop
@@ -87,6 +87,14 @@ class Session:
         for record, counted in zip(self.records, counters.get("experiments", [counters]), strict=True):
             record.restore(counted, latest)
 
+    def configurations(self) -> list[str] | None:
+        """Of the experiments in the last checkpoint, as TOML; None where there is none."""
+        assert self._checkpoints is not None
+        if self._checkpoints.latest is None:
+            return None
+        counters = self._checkpoints.counters()
+        return [counted.get("config", "") for counted in counters.get("experiments", [counters])]
+
     def save(self) -> None:
         """Writes a checkpoint. The metrics up to here are on the disk already, so they never lag behind it."""
         if self._checkpoints is None or self.rounds == 0:
@@ -115,8 +123,7 @@ class Session:
         """Of all experiments and seeds so far."""
         return sum(sum(record.env_steps) for record in self.records)
 
-    def compile(self) -> Callable[..., Any]:
-        """Compiles the rounds; what it returns serves another session of the same shapes too."""
+    def _compile(self) -> Callable[..., Any]:
         mesh = self.experiments[0].mesh if self.num_rows > 1 else None
         num_seeds = self.num_rows if self.num_rows > 1 else None
         start = time.perf_counter()
@@ -124,24 +131,29 @@ class Session:
         self.compile_seconds = time.perf_counter() - start
         return advance
 
-    def run(self, reporter: Reporter, stop: GracefulStop, advance: Callable[..., Any] | None = None) -> None:
+    def run(
+        self, reporter: Reporter, stop: GracefulStop, advance: Callable[..., Any] | None = None
+    ) -> Callable[..., Any] | None:
         """Trains until the last round, or until somebody wants to stop; then what was done is saved.
 
         Args:
             reporter: hears how far the run is.
             stop: says whether to stop.
-            advance: from `compile`, of a session of the same shapes; None: compile.
+            advance: the program of another session of the same shapes; None: compile.
+
+        Returns:
+            The program; None where there was nothing to do.
 
         Raises:
             OSError: something could not be written; the last checkpoint is intact.
-            PeerLost: another process of the run has died.
         """
         if self.rounds == self.config.num_rounds:
-            return
+            return advance
         self._clock = time.perf_counter()
-        advance = advance or self.compile()
+        advance = advance or self._compile()
         reporter.begin(self.rounds, self.env_steps)
-        with_peers(lambda: self._loop(reporter, stop, advance))
+        self._loop(reporter, stop, advance)
+        return advance
 
     def _loop(self, reporter: Reporter, stop: GracefulStop, advance: Callable[..., Any]) -> None:
         while True:

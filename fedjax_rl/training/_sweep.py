@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from ..core import make_mesh, memory_bytes, same_program, tree
+from ..core import Round, Rounds, make_mesh, memory_bytes, same_program, tree
 from ..metrics import bootstrap_interval
 from ._build import Experiment, build
 from ._checkpoint import Checkpoints
@@ -19,11 +20,11 @@ from ._config import ExperimentConfig
 from ._folder import RunFolder, write_atomically
 from ._grid import Point, points
 from ._plots import plot_grid
-from ._processes import describe_devices, leads
+from ._processes import agree, describe_devices, leads, with_peers
 from ._progress import Reporter, grid_table
 from ._session import Session
 from ._stop import GracefulStop
-from ._train import begin, check_same, chunks_of, finish
+from ._train import begin, check_same, chunks_of, finish, with_own_tables
 
 
 # All points that share a program share these too: they say what the host does between rounds.
@@ -100,27 +101,35 @@ def sweep(
     program: _Program | None = None
     num_programs, interrupted = 0, False
     for number, part in enumerate(parts):
-        if resume and folder is not None and (kept := _finished(folder, grid, experiments, part)):
-            summaries |= kept
-            continue
+        if resume and folder is not None:
+            kept = _finished(folder, grid, experiments, part)
+            ((all_kept, *_),) = agree(bool(kept))  # files may reach other hosts later
+            if all_kept:
+                summaries |= kept
+                continue
         reporter = Reporter(config.name, experiments[part[0]].config.num_rounds, enabled=progress and leads())
         session = None
         try:
             with GracefulStop(reporter.say) as stop:
                 session = _session(grid, experiments, part, folder, number, overwrite=overwrite, resume=resume)
                 reporter.open(_headline(session, number, len(parts)))
-                if program is None or not program.serves(session):
-                    program, num_programs = _Program(session, session.compile()), num_programs + 1
-                session.run(reporter, stop, program.advance)
-                results = finish(session)
-            if stop.requested and results[0].interrupted:
-                interrupted = True
+                known = program.advance if program is not None and program.serves(session) else None
+                advance = with_peers(functools.partial(session.run, reporter, stop, known))
+                if advance is not None and known is None:
+                    program = _Program(session.num_rows, session.round, advance)
+                    num_programs += 1
+                results = with_peers(functools.partial(finish, session))
+                interrupted = any(*agree(stop.requested)) and (results[0].interrupted or number + 1 < len(parts))
+            if results[0].interrupted:
                 hint = "" if folder is None else f"; go on with --resume --out {folder}"
                 reporter.say(f"stopped after round {session.rounds} of {session.config.num_rounds}{hint}")
                 break
             summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
             if folder is not None:
-                _leave_checkpoints(session)
+                with_peers(functools.partial(_leave_checkpoints, session))
+            if interrupted:
+                reporter.say(f"stopped before part {number + 2} of {len(parts)}; go on with --resume")
+                break
         finally:
             reporter.close()
             if session is not None:
@@ -135,15 +144,15 @@ def sweep(
 
 
 class _Program(NamedTuple):
-    """A compiled program, and a session that it was compiled for."""
+    """A compiled program, and what it was compiled for."""
 
-    session: Session
+    num_rows: int
+    round: Round | Rounds
     advance: Callable[..., Any]
 
     def serves(self, session: Session) -> bool:
-        """Whether another session's rounds differ from these in numbers only."""
-        mine, other = self.session, session
-        return mine.num_rows == other.num_rows and same_program(mine.round, other.round)
+        """Whether a session's rounds differ from these in numbers only."""
+        return self.num_rows == session.num_rows and same_program(self.round, session.round)
 
 
 def _parts(experiments: Sequence[Experiment]) -> list[list[int]]:
@@ -182,24 +191,47 @@ def _session(
     if num_rows == 1:  # alone, it has all devices to itself
         mine = [build(grid[part[0]].config)]
     else:
-        mesh = make_mesh(min(num_rows, _size(experiments[part[0]].mesh)))
+        devices = _size(experiments[part[0]].mesh)  # of several processes all, of one no more than there are rows
+        mesh = make_mesh(devices if jax.process_count() > 1 else min(num_rows, devices))
         mine = [experiments[i]._replace(mesh=mesh) for i in part]
     folders: list[RunFolder | None] = [None] * len(part)
     checkpoints = None
     if folder is not None:
         checkpoints = folder / "checkpoints" / f"part{number}"
-        for k, i in enumerate(part):
-            path = folder / grid[i].label
-            if resume and RunFolder(path).holds_run:
+        paths = [folder / grid[i].label for i in part]
+        held = [first for first, *_ in agree(*[resume and RunFolder(path).holds_run for path in paths])]
+        for k, path in enumerate(paths):
+            if held[k]:
                 folders[k] = RunFolder(path)
+                mine[k] = mine[k]._replace(config=with_own_tables(mine[k].config, path))
             else:
                 folders[k], mine[k] = begin(path, mine[k], overwrite=overwrite)
-        if overwrite and leads():
+        if not resume and leads():  # those of an earlier grid
             shutil.rmtree(checkpoints, ignore_errors=True)
+        agree(True)  # nobody looks into the folder before it is clean
     session = Session(mine, folders, checkpoints)
     if resume and checkpoints is not None:
-        session.restore()
+        _check_grid(session, folder)
+        with_peers(session.restore)
     return session
+
+
+def _check_grid(session: Session, folder: Path | None) -> None:
+    """Raises where the checkpoint of a part is of other points, or of the same in another order."""
+    saved = session.configurations()
+    if saved is None:
+        return
+    foreign = f"the sweep in {folder} cannot go on with another grid: "
+    if len(saved) != len(session.records):
+        raise ValueError(
+            f"{foreign}its program had {len(saved)} points, now {len(session.records)}; choose another --out"
+        )
+    for text, record in zip(saved, session.records, strict=True):
+        assert record.folder is not None
+        try:
+            check_same(ExperimentConfig.from_toml(text), record.config, record.folder)
+        except ValueError as error:
+            raise ValueError(f"{foreign}{error}") from error
 
 
 def _size(mesh: Any) -> int:

@@ -1,6 +1,7 @@
 """Training from Python: `train(config) -> Result`."""
 
 import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from ._export import save_policy
 from ._folder import RunFolder, plain
 from ._measure import Measured, agent_rows
 from ._plots import plot_agent_curves, plot_agents, plot_returns
-from ._processes import describe_devices, leader_first, leads
+from ._processes import describe_devices, leader_first, leads, with_peers
 from ._progress import Reporter
 from ._record import OnRound, Record, Row
 from ._session import Session
@@ -119,9 +120,9 @@ def train(
             reporter.open(_headline(experiment))
             session = Session([experiment], [folder], None if folder is None else folder.checkpoints, on_round)
             if resume:
-                session.restore()
-            session.run(reporter, stop)
-            (result,) = finish(session)
+                with_peers(session.restore)
+            with_peers(functools.partial(session.run, reporter, stop))
+            (result,) = with_peers(functools.partial(finish, session))
             _report(session, result, reporter)
             return result
     finally:
@@ -151,7 +152,7 @@ def resume(folder: str | Path, *, num_rounds: int | None = None, progress: bool 
 def begin(out: Path, experiment: Experiment, *, overwrite: bool) -> tuple[RunFolder, Experiment]:
     """Creates the folder, with a copy of the table of a fleet: the run stays what it was when the table changes."""
     contents = {name: Path(name).read_bytes() for name in tables(experiment.config.world.family)}
-    experiment = experiment._replace(config=_with_own_tables(experiment.config, out))
+    experiment = experiment._replace(config=with_own_tables(experiment.config, out))
 
     def folder() -> RunFolder:
         return RunFolder.create(out, experiment.config, overwrite=overwrite) if leads() else RunFolder(out)
@@ -167,7 +168,7 @@ def _copy_of(table: str, folder: Path) -> Path:
     return folder.resolve() / f"fleet{Path(table).suffix.lower()}"
 
 
-def _with_own_tables(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
+def with_own_tables(config: ExperimentConfig, folder: Path) -> ExperimentConfig:
     """The same experiment on the folder's copy of its table."""
     text = config.world.family
     for name in tables(text):
@@ -181,7 +182,7 @@ _FREE = ("name", "description", "num_rounds", "devices", "chunk_size", "evaluati
 
 def check_same(before: ExperimentConfig, config: ExperimentConfig, folder: RunFolder) -> None:
     """Raises `ValueError` where a run cannot go on with another configuration than it began with."""
-    config = _with_own_tables(config, folder.path)
+    config = with_own_tables(config, folder.path)
     changed = {name: pair for name, pair in before.differences(config).items() if not name.startswith(_FREE)}
     if config.num_agents == "auto":  # the folder holds the number that it stood for
         changed.pop("num_agents", None)
@@ -261,7 +262,7 @@ def _summary(
     session: Session, record: Record, training: Sequence[Measured], unseen: Sequence[Measured]
 ) -> dict[str, Any]:
     config, speed = record.config, session.later_chunks if session.later_chunks.rounds else session.first_chunk
-    folder = record.folder
+    folder, shared = record.folder, len(session.records)
     return {
         "name": config.name,
         "description": config.description,
@@ -272,7 +273,8 @@ def _summary(
         "episodes": record.episodes[0],
         "seconds": session.seconds,
         "compile_seconds": session.compile_seconds,
-        **summaries.speeds(speed.env_steps, speed.updates, speed.rounds, speed.seconds),
+        # Of this experiment alone, where several share the program.
+        **summaries.speeds(speed.env_steps // shared, speed.updates // shared, speed.rounds, speed.seconds),
         **summaries.describe_results(
             config,
             [m.evaluation for m in training],

@@ -61,4 +61,4 @@ def test_memory_decides_on_an_accelerator(monkeypatch):
     monkeypatch.setattr(_chunks.jax, "default_backend", lambda: "gpu")
     trace = trace_one_agent(round_)
     memory = 1000 * peak_bytes(trace)
-    assert _chunks.automatic_chunk_size(round_, lambda: trace, memory) == 500
+    assert _chunks.automatic_chunk_size(round_, lambda: trace, lambda: memory) == 500

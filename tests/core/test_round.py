@@ -186,7 +186,9 @@ def test_stacked_rounds_equal_single_ones(targets):
             _, alone = run(round_, round_.init(keys[row]), 4)
             np.testing.assert_allclose(history["distance"][row], alone["distance"], rtol=1e-6)
     with pytest.raises(ValueError, match="num_seeds must be a multiple of the 3 stacked rounds, got 4"):
-        run(stacked, init_seeds(stacked, keys), 1, num_seeds=4)
+        init_seeds(stacked, keys[:4])
+    with pytest.raises(ValueError, match=r"num_seeds must be the number of stacked states, \(6,\), got 3"):
+        run(stacked, init_seeds(stacked, keys), 1, num_seeds=3)
     with pytest.raises(ValueError, match="differ in numbers only"):
         stack_rounds([rounds[0], quadratic(targets[:4])])
     with pytest.raises(ValueError, match="must not be empty"):

@@ -341,3 +341,29 @@ def test_texts_and_flags_are_no_numbers(value):
         learners.ppo(policy, discount=value)
     with pytest.raises(ValueError, match="normalize_advantages must be True or False, got 'false'"):
         learners.ppo(policy, normalize_advantages="false")
+
+
+@pytest.mark.parametrize("num_steps", [7, 45])
+@pytest.mark.parametrize(
+    "make", [learners.reinforce, learners.actor_critic, learners.ppo], ids=["reinforce", "actor_critic", "ppo"]
+)
+def test_the_loss_of_whole_episodes_adds_up_over_blocks(x64, make, num_steps):
+    # Episodes of about twenty steps: blocks at the end are empty, and 7 and 45 do not divide into 20.
+    family = envs.cartpole_family("packer-r")
+    policy = policies.mlp_policy(family.env, hidden_sizes=(4,))
+    objective = make(policy, num_envs=3, num_steps=num_steps, episodes="fresh")
+    assert objective.additive
+    params = objective.init(jax.random.key(0), family.env)
+    physics = jax.tree.map(lambda x: x[0], family.sample(jax.random.key(1), 1))
+    state = objective.init_local(jax.random.key(2), family.env, physics, params)
+    collected = objective.collect(jax.random.key(3), family.env, physics, params, state)
+
+    def gradient(batch):
+        loss = jax.value_and_grad(lambda p: objective.loss(jax.random.key(4), p, collected.state, batch)[0])
+        return loss(params)
+
+    blocks, share = objective.by_block(collected.batch)
+    parts = [gradient(jax.tree.map(lambda x, k=k: x[k], blocks)) for k in range(len(share))]
+    total = jax.tree.map(lambda *xs: sum(s * x for s, x in zip(share, xs, strict=True)), *parts)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12), total, gradient(collected.batch))
+    np.testing.assert_allclose(np.sum(share), 1)

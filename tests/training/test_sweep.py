@@ -158,6 +158,19 @@ def test_a_stopped_sweep_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         sweep(CONFIG, over, out=tmp_path / "s", progress=False)
     with pytest.raises(ValueError, match="cannot go on with another configuration"):
         sweep(CONFIG.replace(seed=9), over, out=tmp_path / "s", progress=False, resume=True)
+    for other in ({RATE: [0.001, 0.5]}, {RATE: [0.1, 0.001]}, {RATE: [0.001, 0.1, 0.5]}):
+        with pytest.raises(ValueError, match="cannot go on with another grid"):
+            sweep(CONFIG, other, out=tmp_path / "s", progress=False, resume=True)
+
+
+def test_an_earlier_grid_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = CONFIG.replace(num_seeds=1, num_rounds=2)
+    sweep(config, {RATE: [0.001, 0.01]}, out=tmp_path / "s", progress=False)
+    second = sweep(config, {RATE: [0.3, 0.4]}, out=tmp_path / "s", progress=False)
+    alone = sweep(config, {RATE: [0.3, 0.4]}, progress=False)
+    assert [row["return_mean"] for row in second.rows] == [row["return_mean"] for row in alone.rows]
+    resumed = sweep(config, {RATE: [0.3, 0.4]}, out=tmp_path / "s", progress=False, resume=True)
+    assert resumed.num_programs == 0 and resumed.rows == second.rows
 
 
 class _StopsAtOnce(_sweep.GracefulStop):
