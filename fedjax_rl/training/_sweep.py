@@ -116,30 +116,27 @@ def sweep(
                 known = program.advance if program is not None and program.serves(session) else None
                 advance = with_peers(functools.partial(session.run, reporter, stop, known))
                 if advance is not None and known is None:
-                    program = _Program(session.num_rows, session.round, advance)
-                    num_programs += 1
+                    program, num_programs = _Program(session.num_rows, session.round, advance), num_programs + 1
                 results = with_peers(functools.partial(finish, session))
                 interrupted = any(*agree(stop.requested)) and (results[0].interrupted or number + 1 < len(parts))
             if results[0].interrupted:
-                hint = "" if folder is None else f"; go on with --resume --out {folder}"
-                reporter.say(f"stopped after round {session.rounds} of {session.config.num_rounds}{hint}")
+                reporter.say(f"stopped after round {session.rounds}; go on with --resume --out {folder}")
                 break
             summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
             if folder is not None:
                 with_peers(functools.partial(_leave_checkpoints, session))
-            if interrupted:
-                reporter.say(f"stopped before part {number + 2} of {len(parts)}; go on with --resume")
+            if interrupted:  # while this part was evaluated
                 break
         finally:
             reporter.close()
             if session is not None:
                 session.close()
     rows = [_row(point, summaries.get(i), folder) for i, point in enumerate(grid)]
-    if folder is not None and leads() and not interrupted:
-        _write(folder, rows)
-        plot_grid(rows, list(over), folder / "sweep.png", title=f"{config.name}: {config.num_seeds} seeds")
-    if progress and leads() and not interrupted:
-        Reporter(config.name, 0).console.print(grid_table(rows, list(over)))
+    if leads() and not interrupted:
+        if folder is not None:
+            _write(folder, rows, list(over), f"{config.name}: {config.num_seeds} seeds")
+        if progress:
+            Reporter(config.name, 0).console.print(grid_table(rows, list(over)))
     return Sweep(rows, num_programs, interrupted, folder)
 
 
@@ -293,10 +290,11 @@ def _row(point: Point, summary: Mapping[str, Any] | None, folder: Path | None) -
     }
 
 
-def _write(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write(folder: Path, rows: Sequence[Mapping[str, Any]], keys: Sequence[str], title: str) -> None:
     def write(file: IO[str]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
     write_atomically(folder / "sweep.csv", write)
+    plot_grid(rows, keys, folder / "sweep.png", title=title)
