@@ -13,7 +13,7 @@ from fedjax_rl.core import EnvFamily, check_count, component, static
 from ._checks import check_world
 from ._drawn import floating, integer
 from ._episodic import EpisodicMDP, EpisodicParams
-from ._mdp import TabularMDP, TabularParams
+from ._mdp import TabularMDP, TabularParams, branching_of
 
 
 @component
@@ -114,7 +114,7 @@ def family_from_arrays(path_or_arrays: str | Path | Mapping[str, Any], max_steps
             EpisodicMDP(*reward.shape[1:]), EpisodicParams(kernel, reward, initial, limit), discount, count
         )
     params = params._replace(initial=initial, max_steps_in_episode=np.full(count, max_steps_in_episode))
-    return ArrayFamily(TabularMDP(*reward.shape[1:]), params, discount, count)
+    return ArrayFamily(TabularMDP(states, reward.shape[-1], branching_of(kernel)), params, discount, count)
 
 
 def _read(source: str | Path | Mapping[str, Any]) -> tuple[str, dict[str, np.ndarray]]:

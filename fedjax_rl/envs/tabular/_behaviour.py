@@ -37,6 +37,11 @@ class BehaviourMDP(EnvironmentWrapper):
         return self.env.num_states
 
     @property
+    def num_transitions(self) -> int:
+        """Of the MDP: how an agent acts adds none."""
+        return self.env.num_transitions
+
+    @property
     def default_params(self) -> BehaviourParams:
         """The nominal MDP and uniform behaviour."""
         nominal = self.env.default_params

@@ -115,5 +115,5 @@ def garnet_family(
     features = random_rows(rng, (num_states, num_features), "uniform")
     policy = random_support(rng, (num_states, num_actions), max(num_actions - 1, 1))
     policy = policy / policy.sum(-1, keepdims=True)
-    env = TabularMDP(num_states, num_actions)
+    env = TabularMDP(num_states, num_actions, branching)
     return GarnetFamily(env, support, reward, features, policy, kernel_noise, reward_noise, max_steps_in_episode)

@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fedjax_rl.core import check_choice, check_count, check_range, component, is_concrete, static
 
 from ._drawn import DrawnFamily, floating, integer
 from ._maps import SLIPS, Grid, read_maps
-from ._mdp import TabularMDP, TabularParams
+from ._mdp import TabularMDP, TabularParams, branching_of
 
 
 @component
@@ -205,7 +206,8 @@ def _grid_family(
 ) -> GridFamily:  # fmt: skip
     """The family, once everything is read."""
     check_count("max_steps_in_episode", max_steps)
-    env = TabularMDP(size[0] * size[1], 4)
+    reach = (grid.intended + grid.slipped + grid.neighbours[:, :, None]).reshape(-1, size[0] * size[1])
+    env = TabularMDP(size[0] * size[1], 4, branching_of(np.concatenate([reach, grid.start])))
     return GridFamily(env, grid, success, eps_p, rewards, max_steps, at_goal, random_goal)
 
 

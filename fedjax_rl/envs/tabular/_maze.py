@@ -103,4 +103,4 @@ def maze_family(size: int = 5, max_steps_in_episode: int = 100) -> MazeFamily:
     check_count("size", size, 3)
     check("size", size, lambda v: v % 2 == 1, "must be odd", "every other cell is a room")
     check_count("max_steps_in_episode", max_steps_in_episode)
-    return MazeFamily(TabularMDP(size**2, 4), max_steps_in_episode, int(size))
+    return MazeFamily(TabularMDP(size**2, 4, branching=1), max_steps_in_episode, int(size))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_rl.core import check_count
+from fedjax_rl.core import check, check_count
 
 from .._environment import Environment
 from .._physics import Rule
@@ -48,14 +48,21 @@ class TabularMDP(Environment):
     Args:
         state_size: S.
         action_size: A.
+        branching: b, the most successors that a state and action of any agent may have; None: S. Learners that draw
+            whole transitions keep tables of S A b of them.
     """
 
     state_size: int
     action_size: int
+    branching: int | None = None
 
     def __post_init__(self) -> None:
         check_count("state_size", self.state_size)
         check_count("action_size", self.action_size)
+        if self.branching is not None:
+            check_count("branching", self.branching)
+            limit = f"must be at most state_size = {self.state_size}"
+            check("branching", self.branching, lambda v: v <= self.state_size, limit)
 
     @property
     def name(self) -> str:
@@ -65,6 +72,11 @@ class TabularMDP(Environment):
     def num_states(self) -> int:
         """S."""
         return self.state_size
+
+    @property
+    def num_transitions(self) -> int:
+        """The most (s, a, s') that may have a probability above zero."""
+        return self.state_size * self.action_size * (self.branching or self.state_size)
 
     @property
     def default_params(self) -> TabularParams:
@@ -104,6 +116,13 @@ class TabularMDP(Environment):
     def action_space(self, params: TabularParams | None = None) -> Discrete:
         del params
         return Discrete(self.action_size)
+
+
+def branching_of(kernel: Any) -> int | None:
+    """The most successors of any state and action in f[..., S]; None where these are all states."""
+    kernel = np.asarray(kernel)
+    most = int(np.count_nonzero(kernel, axis=-1).max())
+    return None if most == kernel.shape[-1] else most
 
 
 def dtype_of(params: Any) -> Any:

@@ -12,7 +12,7 @@ from .._environment import Environment
 from ._checks import check_world
 from ._drawn import DrawnFamily, floating, generator, integer, random_rows, random_support
 from ._episodic import EpisodicMDP, EpisodicParams
-from ._mdp import TabularMDP, TabularParams
+from ._mdp import TabularMDP, TabularParams, branching_of
 
 
 @component
@@ -127,10 +127,11 @@ def mixture_family(
         raise ValueError(f"common must be TabularParams or EpisodicParams, got {type(common).__name__}")
     else:
         check_world("common", common)
-    env = _environment(common)
     if branching is not None:
         check_count("branching", branching)
-        check("branching", branching, lambda v: v <= env.state_size, f"must be at most S = {env.state_size}")
+        states = np.shape(common.reward)[-2]
+        check("branching", branching, lambda v: v <= states, f"must be at most S = {states}")
+    env = _environment(common, branching)
     return MixtureFamily(env, common, 1.0, None, eps_p, eps_r, seed, branching, num_types)
 
 
@@ -149,10 +150,16 @@ def _random_world(
     return TabularParams(kernel, rng.uniform(size=shape[:2]), np.full(num_states, 1 / num_states), max_steps)
 
 
-def _environment(common: Any) -> TabularMDP | EpisodicMDP:
-    """The environment of the sizes of a world."""
+def _environment(common: Any, branching: int | None = None) -> TabularMDP | EpisodicMDP:
+    """The environment of the sizes of a world; the mixtures' successors are its own and `branching` others."""
     shape = np.shape(common.reward)
-    return EpisodicMDP(*shape) if isinstance(common, EpisodicParams) else TabularMDP(*shape)
+    if isinstance(common, EpisodicParams):
+        return EpisodicMDP(*shape)
+    states, actions = shape
+    own = branching_of(common.kernel)
+    if branching is None or own is None or own + branching >= states:
+        return TabularMDP(states, actions)
+    return TabularMDP(states, actions, own + branching)
 
 
 def random_mdp_family(

@@ -9,7 +9,7 @@ from fedjax_rl.core import check, check_count, component, static
 
 from .._environment import Environment
 from ._drawn import DrawnFamily, floating, integer
-from ._mdp import TabularMDP, TabularParams
+from ._mdp import TabularMDP, TabularParams, branching_of
 
 
 @component
@@ -119,4 +119,4 @@ def _types(kernel: np.ndarray, reward: np.ndarray, initial: np.ndarray, max_step
     """The family of K MDPs that start alike."""
     count, states, actions = reward.shape
     params = TabularParams(kernel, reward, np.broadcast_to(initial, (count, states)), np.full(count, max_steps))
-    return TypesFamily(TabularMDP(states, actions), params)
+    return TypesFamily(TabularMDP(states, actions, branching_of(kernel)), params)

@@ -53,12 +53,28 @@ def alias_table(probabilities: jax.Array) -> jax.Array:
 
 
 def draw(word: jax.Array, table: jax.Array) -> jax.Array:
-    """i32[...] values by uniform words u32[...] and an `alias_table`."""
+    """u32[...] values by uniform words u32[...] and an `alias_table`."""
     num_bits = _num_bits(len(table))
     cell = word >> (32 - num_bits)
     entry = table[cell]
     own = (word & jnp.uint32((1 << (32 - num_bits)) - 1)) < (entry >> num_bits)
-    return jnp.where(own, cell, entry & jnp.uint32((1 << num_bits) - 1)).astype(jnp.int32)
+    return jnp.where(own, cell, entry & jnp.uint32((1 << num_bits) - 1))
+
+
+def possible(probabilities: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The values of a law on many that have a probability above zero: a table of these alone stays in the cache.
+
+    Args:
+        probabilities: f[n].
+        most: K, how many they may be.
+
+    Returns:
+        u32[K] the values, f[K] their probabilities (0 past the last one), bool[] whether there are more than K.
+    """
+    count = jnp.cumsum(probabilities > 0)
+    number = jnp.arange(1, most + 1)
+    value = jnp.minimum(jnp.searchsorted(count, number), len(probabilities) - 1).astype(jnp.uint32)
+    return value, jnp.where(number <= count[-1], probabilities[value], 0), count[-1] > most
 
 
 def _num_bits(num_values: int) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ...core import check, check_choice, check_count, check_range, component, is_concrete, static
 from ...envs import TabularParams, inverse_cdf, markov_transitions
 from .._objective import Collected, Objective
-from ._alias import alias_table, draw
+from ._alias import alias_table, draw, possible
 from ._checks import as_array, check_features, check_law, check_policy, check_vector
 from ._linear import policy_chain, stationary_law, td_system
 from ._rows import LinearObjective, along, collected, first_parameters
@@ -33,6 +33,7 @@ class TDState(NamedTuple):
     """What an agent keeps; () where its way of sampling does not need it."""
 
     table: PyTree = ()  # u32[m] of which transitions (s, a, s') are drawn
+    support: PyTree = ()  # u32[K] numbers of these transitions where they are not all; else ()
     flaw: PyTree = ()  # f[] 0, or NaN where there is no single law to draw from; on every reward, so that it is seen
     system: PyTree = ()  # (A f[d, d], b f[d])
     position: PyTree = ()  # i32[] where the chain is
@@ -61,11 +62,10 @@ class TD(LinearObjective):
                 "use sampling='generative', or 'exact' with a law, where states are given and actions follow policy"
             )
             check_on_policy(physics, f"td and sampling={self.sampling!r}", remedy)
-        num_transitions = num_states * num_actions * num_states
-        if self.sampling in ("iid", "generative") and num_transitions > _MOST_TRANSITIONS:
+        if self.sampling in ("iid", "generative") and env.num_transitions > _MOST_TRANSITIONS:
             raise ValueError(
-                f"sampling must be 'markov' or 'exact' with S A S = {num_transitions} transitions, got "
-                f"{self.sampling!r}, whose table may have {_MOST_TRANSITIONS}"
+                f"sampling must be 'markov' or 'exact' with {env.num_transitions} transitions, got {self.sampling!r}, "
+                f"whose table may have {_MOST_TRANSITIONS}; an environment that knows its `branching` counts those only"
             )
 
     def init_local(self, key: jax.Array, env: Any, physics: TabularParams, params: jax.Array) -> TDState:
@@ -82,8 +82,12 @@ class TD(LinearObjective):
         if self.sampling == "exact":
             features = self.floating(self.features)
             return TDState(system=td_system(features, physics, policy, law, self.discount, self.trace))
-        joint = law[:, None, None] * policy[:, :, None] * jnp.asarray(physics.kernel)
-        return TDState(table=alias_table(jnp.ravel(joint)), flaw=0 * jnp.sum(law))
+        joint = jnp.ravel(law[:, None, None] * policy[:, :, None] * jnp.asarray(physics.kernel))
+        flaw = 0 * jnp.sum(law)
+        if env.num_transitions == joint.size:
+            return TDState(table=alias_table(joint), flaw=flaw)
+        support, probabilities, left_out = possible(joint, env.num_transitions)
+        return TDState(alias_table(probabilities), support, jnp.where(left_out, jnp.nan, flaw))
 
     def collect(
         self, key: jax.Array, env: Any, physics: TabularParams, params: jax.Array, state: TDState
@@ -100,9 +104,11 @@ class TD(LinearObjective):
         else:
             num_states, num_actions = jnp.shape(self.target_policy)
             outcome = draw(jax.random.bits(key, (self.num_samples,), jnp.uint32), state.table)  # one word a transition
-            pair = outcome // num_states
+            outcome = outcome if isinstance(state.support, tuple) else state.support[outcome]
+            pair = outcome // num_states  # unsigned, where a division is a product
             reward = self.floating(physics.reward).reshape(-1)[pair] + state.flaw
-            rows = Rows(pair // num_actions, outcome % num_states, reward)
+            here, there = (x.astype(jnp.int32) for x in (pair // num_actions, outcome % num_states))
+            rows = Rows(here, there, reward)
         return collected(rows, state, self.num_samples)
 
     def loss(

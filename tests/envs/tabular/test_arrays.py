@@ -58,10 +58,10 @@ def test_a_file_is_read(tmp_path):
 
 def test_published_files():
     family = family_from_arrays(DATA / "conflicting_mdp_7x4.npz")
-    assert (family.env, family.num_agents, family.discount) == (TabularMDP(7, 4), 2, 0.99)
+    assert (family.env, family.num_agents, family.discount) == (TabularMDP(7, 4, branching=4), 2, 0.99)
     with np.load(DATA / "scafflsa_garnet_heterogeneous_n100.npz") as file:
         chains = {"kernel": file["kernel"][:, :, None], "reward": file["reward"][:, :, None], "gamma": 0.95}
-        assert family_from_arrays(chains).env == TabularMDP(30, 1)
+        assert family_from_arrays(chains).env == TabularMDP(30, 1, branching=2)
         with pytest.raises(ValueError, match=r"'features' is none of kernel, reward, initial, gamma"):
             family_from_arrays({**chains, "features": file["features"]})
 

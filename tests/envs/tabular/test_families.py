@@ -332,3 +332,25 @@ BAD = [
 def test_refusals(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("family", "branching"),
+    [
+        (envs.garnet_family("heterogeneous", 8, 3, 3), 3),
+        (envs.mixture_family(8, 3, branching=2), 4),
+        (envs.mixture_family(8, 3, branching=5), None),
+        (envs.mixture_family(5, 3), None),
+        (envs.random_mdp_family(), None),
+        (envs.conflict_family(), 1),
+        (envs.maze_family(), 1),
+        (envs.frozen_lake_family(), 4),
+        (envs.windy_cliff_family(), 4),
+        (envs.grid_world_family("3x3", success=0.8, slip="neighbours", at_goal="stay", eps_p=0.3), 3),
+    ],
+)
+def test_no_agent_has_more_successors_than_its_environment_tells(family, branching):
+    assert family.env.branching == branching
+    kernels, _ = arrays(family, 12)
+    most = int((kernels > 0).sum(-1).max())
+    assert most <= (branching or family.env.num_states)

@@ -247,7 +247,7 @@ def test_a_maze_is_a_deterministic_walk_to_the_goal():
 def test_larger_mazes():
     free = np.asarray(envs.maze_family(9).walls_down(KEY))
     assert free[::2, ::2].all() and free.sum() in (25 + 24, 25 + 25)
-    assert envs.maze_family(9).env == envs.TabularMDP(81, 4)
+    assert envs.maze_family(9).env == envs.TabularMDP(81, 4, branching=1)
 
 
 BAD = [

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.learners.tabular._alias import alias_table, draw
+from fedjax_rl.learners.tabular._alias import alias_table, draw, possible
 
 
 def words_of(table, num_values):
@@ -52,3 +52,13 @@ def test_words_are_read_as_the_table_says():
     share = np.bincount(jax.jit(draw)(word, table), minlength=5) / 2**20
     np.testing.assert_allclose(share, law, rtol=0, atol=16 / 2**20)
     assert share[1] == 0
+
+
+def test_possible_values_are_those_with_a_probability():
+    law = jnp.asarray([0.0, 0.5, 0.0, 0.25, 0.25, 0.0])
+    for most, left_out in ((2, True), (3, False), (5, False), (6, False)):
+        value, probability, more = jax.jit(possible, static_argnums=1)(law, most)
+        assert bool(more) == left_out
+        kept = min(most, 3)
+        assert value[:kept].tolist() == [1, 3, 4][:kept]
+        assert probability.tolist() == [0.5, 0.25, 0.25, 0.0, 0.0, 0.0][:most]

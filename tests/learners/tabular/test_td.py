@@ -245,5 +245,35 @@ def test_worlds_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="step_size must lie in"):
         learners.federated_td(FEATURES, POLICY, GAMMA, step_size=-1)
     large = learners.td(np.ones((1100, 1)), np.ones((1100, 1)), GAMMA)
-    with pytest.raises(ValueError, match="sampling must be 'markov' or 'exact' with S A S = 1210000 transitions"):
+    with pytest.raises(ValueError, match="sampling must be 'markov' or 'exact' with 1210000 transitions"):
         large.check(envs.TabularMDP(1100, 1), envs.TabularParams(np.ones((1100, 1, 1100)), None, None))
+    large.check(envs.TabularMDP(1100, 1, branching=900), envs.TabularParams(np.ones((1100, 1, 1100)), None, None))
+
+
+@x64
+@pytest.mark.parametrize("sampling", ["iid", "generative"])
+def test_tables_of_possible_transitions_draw_the_same_law(sampling):
+    """All words of a coarse grid are drawn once: a table of all transitions and one of the possible ones agree."""
+    objective = learners.td(FEATURES, POLICY, GAMMA, num_samples=2**16, sampling=sampling)
+    physics = jax.tree.map(lambda x: x[0], FAMILY.sample(jax.random.key(0), 1))
+    counts = []
+    for branching in (None, 2, 4):
+        env = envs.TabularMDP(6, 3, branching)
+        state = objective.init_local(jax.random.key(0), env, physics, jnp.zeros(3))
+        assert state.table.shape == ({None: 128, 2: 64, 4: 128}[branching],)
+        batch = objective.collect(jax.random.key(1), env, physics, jnp.zeros(3), state).batch
+        counts.append(np.bincount(np.asarray(batch.state) * 6 + batch.next_state, minlength=36))
+        assert np.all(np.isfinite(batch.reward))
+    chain = np.einsum("sa,sat->st", POLICY, physics.kernel)
+    law = theory.stationary_distribution(chain) if sampling == "iid" else np.full(6, 1 / 6)
+    expected = (law[:, None] * chain).reshape(-1)
+    for count in counts:  # multinomial: five standard errors, of 36 cells and 6 tables: false alarm below 2e-4
+        np.testing.assert_array_less(abs(count / 2**16 - expected), 5 * np.sqrt(expected / 2**16) + 1e-12)
+
+
+def test_more_successors_than_the_environment_tells_are_seen():
+    physics = jax.tree.map(lambda x: x[0], FAMILY.sample(jax.random.key(0), 1))
+    objective = learners.td(FEATURES, POLICY, GAMMA)
+    env = envs.TabularMDP(6, 3, branching=1)
+    state = objective.init_local(jax.random.key(0), env, physics, jnp.zeros(3))
+    assert np.isnan(objective.collect(jax.random.key(1), env, physics, jnp.zeros(3), state).batch.reward).all()
