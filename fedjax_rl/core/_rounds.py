@@ -36,6 +36,7 @@ def stack_rounds(rounds: Sequence[Round]) -> Rounds:
 
     Raises:
         ValueError: there is none, or their structures or shapes differ; those need programs of their own.
+        TypeError: something is no round.
 
     Example:
         >>> rounds = stack_rounds([make(learning_rate) for learning_rate in (1e-3, 1e-2)])  # doctest: +SKIP
@@ -44,6 +45,9 @@ def stack_rounds(rounds: Sequence[Round]) -> Rounds:
     """
     if not rounds:
         raise ValueError("rounds must not be empty")
+    for r in rounds:
+        if not isinstance(r, Round):
+            raise TypeError(f"rounds must come from make_round, got {type(r).__name__}")
     leaves = [jax.tree.leaves(r) for r in rounds]
     if len({_form(r) for r in rounds}) > 1:
         raise ValueError("rounds must differ in numbers only; run those of another structure in a program of their own")

@@ -248,9 +248,9 @@ class LocalTraining(Learner):
     @property
     def learning_rate(self) -> Any:
         """eta where a local step is theta - eta g; None with any other optimiser."""
-        numbers = self.optimizer.hyperparameters
-        plain = self.optimizer.factory is optax.sgd and set(numbers) == {"learning_rate"}
-        return None if not plain or callable(numbers["learning_rate"]) else numbers["learning_rate"]
+        numbers, settings = self.optimizer.hyperparameters, self.optimizer.settings
+        plain = self.optimizer.factory is optax.sgd and set(numbers) == {"learning_rate"} and not settings
+        return numbers["learning_rate"] if plain else None
 
     # ------------------------------------------------------------ parts
 

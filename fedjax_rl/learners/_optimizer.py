@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from ..core import check_range, component, is_concrete, static
@@ -12,12 +13,13 @@ from ..core import check_range, component, is_concrete, static
 class Optimizer:
     """An optax factory and its hyper-parameters; a sweep over them is a `vmap`, a changed value never recompiles."""
 
-    hyperparameters: dict[str, Any]
+    hyperparameters: dict[str, Any]  # numbers
     factory: Callable[..., optax.GradientTransformation] = static()
+    settings: tuple[tuple[str, Any], ...] = static(default=())  # what is no number: schedules, masks, flags
 
     def build(self) -> optax.GradientTransformation:
         """The transformation itself, inside the trace."""
-        return self.factory(**self.hyperparameters)
+        return self.factory(**self.hyperparameters, **dict(self.settings))
 
 
 def optimizer(
@@ -28,7 +30,8 @@ def optimizer(
     Args:
         factory: an optax factory such as `optax.adam`. A ready transformation (`optax.adam(1e-3)`) is accepted too;
             its numbers are then structure: changing them recompiles.
-        **hyperparameters: the factory's arguments, by name; numbers become leaves.
+        **hyperparameters: the factory's arguments, by name; numbers become leaves. A schedule in place of a number
+            counts the steps in the optimiser's state: of one round where a learner resets it.
 
     Raises:
         ValueError: the factory does not take these arguments.
@@ -53,7 +56,16 @@ def optimizer(
             raise ValueError(f"optax.{name} does not accept these arguments: {error}") from error
         if not isinstance(built, optax.GradientTransformation):
             raise ValueError(f"{name} must build an optax gradient transformation, got {built!r}")
-    return Optimizer(dict(hyperparameters), factory)
+    numbers = {name: value for name, value in hyperparameters.items() if _is_number(value)}
+    settings = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
+    return Optimizer(numbers, factory, settings)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number or an array of them, possibly traced; flags decide on the structure and are none."""
+    if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
+        return False
+    return jnp.issubdtype(jnp.result_type(value), jnp.number)
 
 
 def as_optimizer(value: Any) -> Optimizer:

@@ -25,7 +25,8 @@ def points(config: ExperimentConfig, over: Mapping[str, Sequence[Any]]) -> list[
     Args:
         config: what they have in common.
         over: key -> values. A key is a field such as "round.aggregator", or leads on into its expression:
-            "learner.optimizer.learning_rate", "round.transforms.0.norm".
+            "learner.optimizer.learning_rate", "round.transforms.0.max_norm". An argument that the expression gives by
+            its place has a number in place of a name: "round.transforms.0.0" in clip(1.0).
 
     Raises:
         ValueError: there is nothing to vary, a key leads nowhere, or a value does not fit; names the key.
@@ -39,6 +40,7 @@ def points(config: ExperimentConfig, over: Mapping[str, Sequence[Any]]) -> list[
     for key, values in over.items():
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"over: {key} must have a list of values, got {values!r}")
+    over = {key: _numbers(values) for key, values in over.items()}
     found = []
     for number, chosen in enumerate(itertools.product(*over.values())):
         values = dict(zip(over, chosen, strict=True))
@@ -49,6 +51,13 @@ def points(config: ExperimentConfig, over: Mapping[str, Sequence[Any]]) -> list[
         label = f"{number:03d}-{re.sub(r'[^A-Za-z0-9=.,_+-]', '_', shown)[:80].strip('_')}"
         found.append(Point(values, changed.replace(name=f"{config.name} {shown}"), label))
     return found
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[Any]:
+    """Integers among other numbers become such numbers too: one program serves them all."""
+    if all(type(value) in (int, float) for value in values) and float in map(type, values):
+        return [float(value) for value in values]
+    return values
 
 
 def read_over(texts: Sequence[str]) -> dict[str, list[Any]]:

@@ -33,6 +33,7 @@ class Session:
             nothing else but names and folders.
         folders: of each, where to write; None: nowhere.
         checkpoints: the folder of the checkpoints; None: there are none.
+        go_on: how to go on from the last one, for messages.
         on_round: called with every logged row; returns True to stop.
     """
 
@@ -41,8 +42,10 @@ class Session:
         experiments: Sequence[Experiment],
         folders: Sequence[RunFolder | None],
         checkpoints: Path | None,
+        go_on: str,
         on_round: OnRound | None = None,
     ):
+        self._go_on = go_on
         self.experiments, self.config = experiments, experiments[0].config  # of what all have in common
         self.round = experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
         self.num_rows = len(experiments) * self.config.num_seeds
@@ -193,19 +196,17 @@ class Session:
         return wants_to_stop
 
     def _log(self, rows: list[list[Row]], agents: list[list[Row]], passed: float) -> bool:
-        try:
-            stops = [
-                record.log(lines, of_agents, self.seconds, passed)
-                for record, lines, of_agents in zip(self.records, rows, agents, strict=True)
-            ]
-        except OSError as error:
-            saved = self._checkpoints.latest if self._checkpoints is not None else None
-            kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
-            path = self._checkpoints.path.parent if self._checkpoints is not None else "its folder"
-            raise OSError(
-                f"could not write to {path}: {error.strerror or error}; {kept}. Make room, then: "
-                f"fedjax-rl resume {path}"
-            ) from error
+        stops = []
+        for record, lines, of_agents in zip(self.records, rows, agents, strict=True):
+            try:
+                stops.append(record.log(lines, of_agents, self.seconds, passed))
+            except OSError as error:
+                saved = self._checkpoints.latest if self._checkpoints is not None else None
+                kept = f"the run is saved up to round {saved}" if saved is not None else "nothing is saved yet"
+                where = record.folder.path if record.folder is not None else "its folder"
+                raise OSError(
+                    f"could not write to {where}: {error.strerror or error}; {kept}. Make room, then: {self._go_on}"
+                ) from error
         return any(stops)
 
     def _next_count(self) -> int:

@@ -206,7 +206,7 @@ def _session(
         if not resume and leads():  # those of an earlier grid
             shutil.rmtree(checkpoints, ignore_errors=True)
         agree(True)  # nobody looks into the folder before it is clean
-    session = Session(mine, folders, checkpoints)
+    session = Session(mine, folders, checkpoints, f"the same command with --resume --out {folder}")
     if resume and checkpoints is not None:
         _check_grid(session, folder)
         with_peers(session.restore)

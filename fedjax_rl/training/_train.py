@@ -118,7 +118,8 @@ def train(
             if out is not None and folder is None:
                 folder, experiment = begin(Path(out), experiment, overwrite=overwrite)
             reporter.open(_headline(experiment))
-            session = Session([experiment], [folder], None if folder is None else folder.checkpoints, on_round)
+            checkpoints = None if folder is None else folder.checkpoints
+            session = Session([experiment], [folder], checkpoints, f"fedjax-rl resume {out}", on_round)
             if resume:
                 with_peers(session.restore)
             with_peers(functools.partial(session.run, reporter, stop))

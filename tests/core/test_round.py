@@ -193,6 +193,8 @@ def test_stacked_rounds_equal_single_ones(targets):
         stack_rounds([rounds[0], quadratic(targets[:4])])
     with pytest.raises(ValueError, match="must not be empty"):
         stack_rounds([])
+    with pytest.raises(TypeError, match="rounds must come from make_round, got dict"):
+        stack_rounds([{"learning_rate": 1.0}])
 
 
 def test_what_is_recorded_after_every_round_joins_the_metrics(targets):

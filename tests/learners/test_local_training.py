@@ -182,8 +182,19 @@ def test_isolated_agents_descend_their_own_loss(data):
 
 
 def test_hyperparameters_of_an_optimizer_are_leaves():
-    described = optimizer(optax.adam, learning_rate=0.1, b1=0.8)
+    described = optimizer(optax.adam, learning_rate=0.1, b1=0.8, nesterov=True)
     assert jax.tree.leaves(described) == [0.8, 0.1]
+
+
+@pytest.mark.parametrize("state", ["reset", "keep"])
+def test_a_schedule_counts_the_steps_of_the_optimizers_state(data, state):
+    rates = optax.piecewise_constant_schedule(0.5, {1: 0.5, 2: 0.0})  # 0.5, 0.25, then 0
+    sgd = optimizer(optax.sgd, learning_rate=rates, nesterov=False)
+    theta, _ = play(data, lambda o: local_training(o, sgd, num_local_steps=2, optimizer_state=state), num_rounds=3)
+    rounds_that_move = 3 if state == "reset" else 1
+    mean = np.average(data[0].mean(1), axis=0, weights=data[1])
+    expected = mean + (0.5 * 0.75) ** rounds_that_move * (data[2] - mean)
+    np.testing.assert_allclose(theta[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

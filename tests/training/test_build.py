@@ -214,7 +214,7 @@ def test_optimizers_compose() -> None:
     composed = build_optimizer("x", "chain(clip_by_global_norm(0.5), adam(cosine_decay_schedule(0.1, decay_steps=10)))")
     assert isinstance(composed.build(), optax.GradientTransformation)
     scheduled = build_optimizer("x", "sgd(linear_schedule(0.1, 0.0, 100))")
-    assert scheduled.hyperparameters["learning_rate"](50) == pytest.approx(0.05)
+    assert dict(scheduled.settings)["learning_rate"](50) == pytest.approx(0.05)
 
 
 def test_the_defaults_can_be_built() -> None:

@@ -45,6 +45,15 @@ def test_the_last_key_varies_fastest() -> None:
     assert found[1].values == {RATE: 0.1, "round.aggregator": "median()"}
 
 
+def test_integers_among_numbers_need_no_program_of_their_own() -> None:
+    assert [p.config.learner.optimizer for p in points(CONFIG, {RATE: [1, 0.5]})] == [
+        "adam(learning_rate=1.0)",
+        "adam(learning_rate=0.5)",
+    ]
+    assert [p.config.num_agents for p in points(CONFIG, {"num_agents": [1, 2]})] == [1, 2]
+    assert points(CONFIG, {"learner.measure_kl": [True, False]})[0].values == {"learner.measure_kl": True}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -62,8 +71,10 @@ def test_a_key_leads_into_expressions(key: str, value: Any, expected: tuple[str,
 
 def test_arguments_are_added_and_nested_ones_found() -> None:
     config = CONFIG.replace(learner={"optimizer": "chain(clip_by_global_norm(1.0), adam(0.1))"})
-    (point,) = points(config, {"learner.optimizer.0.max_norm": [2.0]})
-    assert point.config.learner.optimizer == "chain(clip_by_global_norm(1.0, max_norm=2.0), adam(0.1))"
+    (point,) = points(config, {"learner.optimizer.0.0": [2.0]})
+    assert point.config.learner.optimizer == "chain(clip_by_global_norm(2.0), adam(0.1))"
+    (point,) = points(config, {"learner.optimizer.1.b1": [0.5]})
+    assert point.config.learner.optimizer == "chain(clip_by_global_norm(1.0), adam(0.1, b1=0.5))"
     (point,) = points(CONFIG.replace(learner={"objective": "ppo"}), {"learner.objective.clip": [0.3]})
     assert point.config.learner.objective == "ppo(clip=0.3)"
 
