@@ -1,7 +1,6 @@
 """Commands: the suites (limit, throughput, parts, ...), all of them, peers, compare, table, plot."""
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from ._measure import Effort, default_num_devices, in_process_of_its_own
 from ._peer import PEERS, missing
 from ._plot import plot
 from ._setting import WORKS, Measurement, Setting, append, read
-from ._suites import SUITES, chunk_size, peers
+from ._suites import SUITES, peers
 from ._table import markdown
 
 
@@ -80,10 +79,7 @@ def _one_setting(arguments: argparse.Namespace, num_devices: int) -> Setting | N
     given = {name: value for name, value in given.items() if value is not None}
     if not given:
         return None
-    setting = Setting(**{"work": "round", "num_envs": 8, "num_devices": num_devices, **given})
-    if setting.chunk_size is None and setting.work in ("rollout", "round", "ppo", *PEER_WORKS):
-        return dataclasses.replace(setting, chunk_size=chunk_size(setting))
-    return setting
+    return Setting(**{"work": "round", "num_envs": 8, "num_devices": num_devices, **given})
 
 
 def _line(measurement: Measurement) -> str:

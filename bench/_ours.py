@@ -26,6 +26,7 @@ from ._work import Work, forward_flop, gradient_flop, repeated
 
 
 COHORT = 64  # arrivals in a round
+ROWS = 400  # environments at a time where agents only act, about as `make_round` has them
 FAMILY = "packer-r"  # every agent has a physics of its own
 
 
@@ -35,6 +36,7 @@ def our_rollout(setting: Setting) -> Work:
     policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
     weights = policy.init(jax.random.key(0))
     agents = jnp.arange(setting.num_agents)
+    chunk_size = setting.chunk_size or max(1, ROWS // setting.num_envs)
 
     def one_agent(common: Any, agent: jax.Array, physics: Any, state: Any) -> tuple[Any, jax.Array]:
         key, weights = common
@@ -50,7 +52,7 @@ def our_rollout(setting: Setting) -> Work:
     def play(key: jax.Array, carry: Any) -> tuple[Any, jax.Array]:
         physics, state = carry
         xs = (agents, physics, state)
-        state, rewards = agent_map(one_agent, (key, weights), xs, chunk_size=setting.chunk_size, mesh=mesh)
+        state, rewards = agent_map(one_agent, (key, weights), xs, chunk_size=chunk_size, mesh=mesh)
         return (physics, state), jnp.sum(rewards)
 
     def first(key: jax.Array) -> Any:
@@ -159,7 +161,7 @@ def rounds(
         learner,
         parts.pop("aggregator", None) or mean(),
         num_agents=setting.num_agents,
-        chunk_size=setting.chunk_size,
+        chunk_size=setting.chunk_size or "auto",
         mesh=mesh,
         **parts,
     )

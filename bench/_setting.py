@@ -26,7 +26,7 @@ class Setting:
     num_steps: int = 200  # T
     hidden_sizes: tuple[int, ...] = (64, 64)
     num_local_steps: int = 1
-    chunk_size: int | None = None  # agents per vmap on one device
+    chunk_size: int | None = None  # agents per vmap on one device; None: as the library chooses
     rounds_per_call: int = 1
     num_devices: int = 1
     matmul_size: int = 2048  # side of the square matrices that measure the machine beside the work

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 
-from fedjax_rl.training import preset_names
+from fedjax_rl.training import preset, preset_names
 
 from ._setting import Setting
 
@@ -32,14 +32,14 @@ def throughput(num_devices: int) -> Iterator[Setting]:
             {"num_agents": 100_000, "num_envs": 1, "num_steps": 50, "hidden_sizes": (16, 16)},
             {"num_agents": 100, "hidden_sizes": (128, 128)},
         ):
-            yield _chunked(dataclasses.replace(ROUND, work=work, num_devices=num_devices, **shape))
-    yield _chunked(dataclasses.replace(ROUND, num_agents=100, num_local_steps=4, num_devices=num_devices))
+            yield dataclasses.replace(ROUND, work=work, num_devices=num_devices, **shape)
+    yield dataclasses.replace(ROUND, num_agents=100, num_local_steps=4, num_devices=num_devices)
 
 
 def ppo(num_devices: int) -> Iterator[Setting]:
     """Full rounds of PPO, 4 epochs x 4 minibatches: one large agent, and the same environments spread over 256."""
     for num_agents, num_envs in ((1, 2048), (256, 8)):
-        yield _chunked(Setting("ppo", num_agents, num_envs, num_steps=128, num_devices=num_devices))
+        yield Setting("ppo", num_agents, num_envs, num_steps=128, num_devices=num_devices)
 
 
 def lsa(num_devices: int) -> Iterator[Setting]:
@@ -66,21 +66,19 @@ def scaling(num_devices: int) -> Iterator[Setting]:
             if num_agents <= largest:
                 # Enough rounds per call that the call itself does not count.
                 rounds = max(1, 1_600_000 // (num_agents * num_envs * 200))
-                yield _chunked(
-                    dataclasses.replace(
-                        ROUND,
-                        num_agents=num_agents,
-                        num_envs=num_envs,
-                        rounds_per_call=rounds,
-                        num_devices=num_devices,
-                    )
+                yield dataclasses.replace(
+                    ROUND,
+                    num_agents=num_agents,
+                    num_envs=num_envs,
+                    rounds_per_call=rounds,
+                    num_devices=num_devices,
                 )
 
 
 def parts(num_devices: int) -> Iterator[Setting]:
     """What the parts of a round cost: acting, the optimiser, what messages and the aggregator may do besides."""
     for work in ("acting", "sgd", "noisy", "trimmed"):
-        yield _chunked(dataclasses.replace(ROUND, work=work, num_devices=num_devices))
+        yield dataclasses.replace(ROUND, work=work, num_devices=num_devices)
 
 
 def memory(num_devices: int) -> Iterator[Setting]:
@@ -88,24 +86,24 @@ def memory(num_devices: int) -> Iterator[Setting]:
     million = dataclasses.replace(
         ROUND, num_agents=1_000_000, num_envs=1, num_steps=50, hidden_sizes=(16, 16), num_devices=num_devices
     )
-    yield _chunked(million)
+    yield million
     for num_agents in (1000, 100_000, 1_000_000):
-        yield _chunked(dataclasses.replace(million, work="cohort", num_agents=num_agents, rounds_per_call=20))
+        yield dataclasses.replace(million, work="cohort", num_agents=num_agents, rounds_per_call=20)
 
 
 def compilation(num_devices: int) -> Iterator[Setting]:
     """Every preset, and rounds of few and of many agents: the time is not to follow the number."""
     for name in preset_names():
-        yield Setting("preset", variant=name, num_devices=num_devices)
+        yield Setting("preset", int(preset(name).num_agents), variant=name, num_devices=num_devices)
     for num_agents in (10, 10_000):
-        yield _chunked(dataclasses.replace(ROUND, num_agents=num_agents, num_steps=10, num_devices=num_devices))
+        yield dataclasses.replace(ROUND, num_agents=num_agents, num_steps=10, num_devices=num_devices)
 
 
 def processes(num_devices: int) -> Iterator[Setting]:
     """Two processes with a device each against one with two."""
     del num_devices
     for num_agents in (100, 1000):
-        yield _chunked(dataclasses.replace(ROUND, work="processes", num_agents=num_agents, num_devices=2))
+        yield dataclasses.replace(ROUND, work="processes", num_agents=num_agents, num_devices=2)
 
 
 def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
@@ -116,27 +114,16 @@ def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
         num_agents: of the large federations; Flower takes some 15 ms for each and round, the tutorial 40.
     """
     for agents in (1, 256):
-        yield _chunked(
-            Setting("peer_sb3", agents, num_envs=8, num_steps=128, rounds_per_call=10, num_devices=num_devices)
-        )
-    yield _chunked(Setting("peer_flower", num_agents, num_envs=1, num_steps=200, num_devices=num_devices))
+        yield Setting("peer_sb3", agents, num_envs=8, num_steps=128, rounds_per_call=10, num_devices=num_devices)
+    yield Setting("peer_flower", num_agents, num_envs=1, num_steps=200, num_devices=num_devices)
     tutorial = Setting(
         "peer_torch_tutorial", 5, num_envs=10, num_steps=500, hidden_sizes=(128, 128), num_devices=num_devices
     )
-    yield _chunked(dataclasses.replace(tutorial, rounds_per_call=50))  # the whole training
+    yield dataclasses.replace(tutorial, rounds_per_call=50)  # the whole training
     # The first round alone, whose episodes are the shortest: later ones take the peer longer, and the library not.
-    yield _chunked(dataclasses.replace(tutorial, num_agents=num_agents))
+    yield dataclasses.replace(tutorial, num_agents=num_agents)
     for agents in (512, 8192):
-        yield _chunked(Setting("peer_gymnax", agents, num_envs=8, num_steps=200, num_devices=num_devices))
-
-
-def chunk_size(setting: Setting) -> int:
-    """Agents per vmap: about as `make_round` chooses for networks that are not too large."""
-    return max(1, 400 // setting.num_envs)
-
-
-def _chunked(setting: Setting) -> Setting:
-    return dataclasses.replace(setting, chunk_size=chunk_size(setting))
+        yield Setting("peer_gymnax", agents, num_envs=8, num_steps=200, num_devices=num_devices)
 
 
 SUITES = {

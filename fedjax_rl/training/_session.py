@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..core import compile_rounds, fetch, init_seeds, stack_rounds
+from ..core import Round, Rounds, compile_rounds, fetch, init_seeds, stack_rounds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
 from ._folder import RunFolder
@@ -47,7 +47,7 @@ class Session:
     ):
         self._go_on = go_on
         self.experiments, self.config = experiments, experiments[0].config  # of what all have in common
-        self.round = experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
+        self.round = _one_round(experiments)
         self.num_rows = len(experiments) * self.config.num_seeds
         self.records = [
             Record(e, folder, on_round, i * self.config.num_seeds if self.num_rows > 1 else None)
@@ -242,8 +242,12 @@ def first_state(experiments: Sequence[Experiment]) -> Any:
         return experiments[0].round.init(jax.random.key(config.seed))
     seeds = np.concatenate([np.arange(e.config.seed, e.config.seed + e.config.num_seeds) for e in experiments])
     keys = jax.vmap(jax.random.key)(seeds)
-    rounds = experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
-    return init_seeds(rounds, keys, mesh=mesh)
+    return init_seeds(_one_round(experiments), keys, mesh=mesh)
+
+
+def _one_round(experiments: Sequence[Experiment]) -> Round | Rounds:
+    """What the program runs: a round, or a stack of those of several experiments."""
+    return experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
 
 
 def layout(state: Any) -> Any:

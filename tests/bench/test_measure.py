@@ -154,11 +154,6 @@ def test_plot_command(file: Path, tmp_path: Path) -> None:
     assert out.stat().st_size > 10_000
 
 
-def test_chunk_follows_from_the_shape() -> None:
-    chunks = {s.num_envs: s.chunk_size for s in SUITES["scaling"](2)}
-    assert chunks == {8: 50, 1: 400}  # 400 environments
-
-
 def test_nothing_to_plot_is_told(measurement: Measurement, tmp_path: Path) -> None:
     matmul = dataclasses.replace(measurement, setting=Setting("matmul"), env_steps_per_second=None)
     with pytest.raises(ValueError, match="run throughput or scaling first"):
