@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fedjax_rl import aggregators
+from fedjax_rl.aggregators._order import sorted_present
 from tests.oracles import aggregation
 
 
@@ -36,3 +37,17 @@ def test_equals_the_oracle(aggregator, oracle, num):
 def test_trim_is_validated(trim):
     with pytest.raises(ValueError, match=r"trim must lie in \[0, 0\.5\), got .*use median\(\)"):
         aggregators.trimmed_mean(trim)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_sorting_by_bits_is_the_order_of_floats(dtype, request):
+    if dtype == "float64":
+        request.getfixturevalue("x64")
+    rng = np.random.default_rng(0)
+    special = [0.0, -0.0, np.inf, -np.inf, 1e-6, -1e-6]
+    x = jnp.asarray(np.concatenate([rng.normal(size=(51, 3, 2)), np.tile(special, (2, 3, 1)).T]), dtype)
+    present = jnp.asarray(rng.uniform(size=57) < 0.8)
+    expected = np.sort(np.where(present[:, None, None], np.asarray(x, np.float64), np.inf), axis=0)
+    found = jax.jit(sorted_present)(x, present)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(found, np.float64), expected)
