@@ -94,50 +94,90 @@ def sweep(
     if resume and (out is None or overwrite):
         raise ValueError("resume needs the folder of the sweep (out), and excludes overwrite")
     grid = points(config, over)
-    folder = None if out is None else Path(out)
     experiments = [build(point.config, num_rows=max(2, len(grid) * config.num_seeds)) for point in grid]
     parts = _parts(experiments)
-    summaries: dict[int, Mapping[str, Any]] = {}
-    program: _Program | None = None
-    num_programs, interrupted = 0, False
+    folder = None if out is None else Path(out)
+    run = _Run(config.name, grid, experiments, len(parts), folder, overwrite, resume, progress)
     for number, part in enumerate(parts):
-        if resume and folder is not None:
-            kept = _finished(folder, grid, experiments, part)
-            ((all_kept, *_),) = agree(bool(kept))  # files may reach other hosts later
-            if all_kept:
-                summaries |= kept
-                continue
-        reporter = Reporter(config.name, experiments[part[0]].config.num_rounds, enabled=progress and leads())
-        session = None
-        try:
-            with GracefulStop(reporter.say) as stop:
-                session = _session(grid, experiments, part, folder, number, overwrite=overwrite, resume=resume)
-                reporter.open(_headline(session, number, len(parts)))
-                known = program.advance if program is not None and program.serves(session) else None
-                advance = with_peers(functools.partial(session.run, reporter, stop, known))
-                if advance is not None and known is None:
-                    program, num_programs = _Program(session.num_rows, session.round, advance), num_programs + 1
-                results = with_peers(functools.partial(finish, session))
-                interrupted = any(*agree(stop.requested)) and (results[0].interrupted or number + 1 < len(parts))
-            if results[0].interrupted:
-                reporter.say(f"stopped after round {session.rounds}; go on with --resume --out {folder}")
-                break
-            summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
-            if folder is not None:
-                with_peers(functools.partial(_leave_checkpoints, session))
-            if interrupted:  # while this part was evaluated
-                break
-        finally:
-            reporter.close()
-            if session is not None:
-                session.close()
-    rows = [_row(point, summaries.get(i), folder) for i, point in enumerate(grid)]
-    if leads() and not interrupted:
+        if run.finished_before(part):
+            continue
+        run.train(number, part)
+        if run.interrupted:
+            break
+    rows = [_row(point, run.summaries.get(i), folder) for i, point in enumerate(grid)]
+    if leads() and not run.interrupted:
         if folder is not None:
             _write(folder, rows, list(over), f"{config.name}: {config.num_seeds} seeds")
         if progress:
             Reporter(config.name, 0).console.print(grid_table(rows, list(over)))
-    return Sweep(rows, num_programs, interrupted, folder)
+    return Sweep(rows, run.num_programs, run.interrupted, folder)
+
+
+class _Run:
+    """A sweep under way, part by part."""
+
+    def __init__(
+        self,
+        name: str,
+        grid: Sequence[Point],
+        experiments: Sequence[Experiment],
+        num_parts: int,
+        folder: Path | None,
+        overwrite: bool,
+        resume: bool,
+        progress: bool,
+    ):
+        self.name, self.grid, self.experiments, self.num_parts = name, grid, experiments, num_parts
+        self.folder, self.overwrite, self.resume, self.progress = folder, overwrite, resume, progress
+        self.summaries: dict[int, Mapping[str, Any]] = {}  # of the finished points
+        self.num_programs, self.interrupted = 0, False
+        self._program: _Program | None = None  # the last one that was compiled
+
+    def finished_before(self, part: Sequence[int]) -> bool:
+        """Whether all points of a part were finished when the sweep was stopped; then their summaries are kept."""
+        if not self.resume or self.folder is None:
+            return False
+        kept = _finished(self.folder, self.grid, self.experiments, part)
+        ((all_kept, *_),) = agree(bool(kept))  # files may reach other hosts later
+        if all_kept:
+            self.summaries |= kept
+        return bool(all_kept)
+
+    def train(self, number: int, part: Sequence[int]) -> None:
+        """Trains the points of a part side by side, to the end or until somebody wants to stop."""
+        num_rounds = self.experiments[part[0]].config.num_rounds
+        reporter = Reporter(self.name, num_rounds, enabled=self.progress and leads())
+        session = None
+        try:
+            with GracefulStop(reporter.say) as stop:
+                session = _session(
+                    self.grid, self.experiments, part, self.folder, number,
+                    overwrite=self.overwrite, resume=self.resume,
+                )  # fmt: skip
+                reporter.open(_headline(session, number, self.num_parts))
+                self._advance(session, reporter, stop)
+                results = with_peers(functools.partial(finish, session))
+                # Who asks while the last part is evaluated is answered when nothing is left to do.
+                asked = any(*agree(stop.requested))
+                self.interrupted = asked and (results[0].interrupted or number + 1 < self.num_parts)
+            if results[0].interrupted:
+                reporter.say(f"stopped after round {session.rounds}; go on with --resume --out {self.folder}")
+                return
+            self.summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
+            if self.folder is not None:
+                with_peers(functools.partial(_leave_checkpoints, session))
+        finally:
+            reporter.close()
+            if session is not None:
+                session.close()
+
+    def _advance(self, session: Session, reporter: Reporter, stop: GracefulStop) -> None:
+        """Runs a session, by the last program where that serves it."""
+        known = self._program.advance if self._program is not None and self._program.serves(session) else None
+        advance = with_peers(functools.partial(session.run, reporter, stop, known))
+        if advance is not None and known is None:
+            self._program = _Program(session.num_rows, session.round, advance)
+            self.num_programs += 1
 
 
 class _Program(NamedTuple):
