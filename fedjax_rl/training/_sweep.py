@@ -161,7 +161,8 @@ class _Run:
                 asked = any(*agree(stop.requested))
                 self.interrupted = asked and (results[0].interrupted or number + 1 < self.num_parts)
             if results[0].interrupted:
-                reporter.say(f"stopped after round {session.rounds}; go on with --resume --out {self.folder}")
+                hint = "" if self.folder is None else f"; go on with --resume --out {self.folder}"
+                reporter.say(f"stopped after round {session.rounds}{hint}")
                 return
             self.summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
             if self.folder is not None:

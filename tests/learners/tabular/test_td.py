@@ -253,7 +253,7 @@ def test_worlds_that_do_not_fit_are_refused():
 @x64
 @pytest.mark.parametrize("sampling", ["iid", "generative"])
 def test_tables_of_possible_transitions_draw_the_same_law(sampling):
-    """All words of a coarse grid are drawn once: a table of all transitions and one of the possible ones agree."""
+    """Frequencies of a table of all transitions, and of tables of the possible ones, against the law itself."""
     objective = learners.td(FEATURES, POLICY, GAMMA, num_samples=2**16, sampling=sampling)
     physics = jax.tree.map(lambda x: x[0], FAMILY.sample(jax.random.key(0), 1))
     counts = []
