@@ -67,10 +67,7 @@ def agent_map(
     per_device = -(-num // devices)
     chunks = -(-per_device // min(chunk_size or per_device, per_device))
     size = -(-per_device // chunks)  # even chunks: one trace serves all, at most chunks - 1 padding slots per device
-    total = size * chunks * devices
-    valid = jnp.arange(total) < num
-    if total != num:
-        xs = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], total - num, axis=0)]), xs)
+    even = per_device * devices == num
 
     def one_chunk(common: PyTree, carry: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
         if size == 1:
@@ -80,31 +77,47 @@ def agent_map(
             kept, terms = jax.vmap(lambda x: f(common, *x))(xs)
         return (carry, (kept, terms)) if fold is None else (fold.add(common, carry, terms, valid), (kept, None))
 
-    def one_device(common: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
+    def one_device(common: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+        valid = jnp.ones((per_device,), bool)
+        if not even:  # every device holds all agents; the last ones begin earlier, and repeat what others do
+            begin = lax.axis_index("agents") * per_device
+            start = jnp.minimum(begin, num - per_device)
+            xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, per_device), xs)
+            valid = start + jnp.arange(per_device) >= begin
         zero = None if fold is None else jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), fold.zero)
+        missing = chunks * size - per_device
+        if missing:
+            valid = jnp.concatenate([valid, jnp.zeros((missing,), bool)])
+            xs = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)]), xs)
         split = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), (valid, xs))
         if chunks == 1:
             carry, out = one_chunk(common, zero, *jax.tree.map(lambda x: x[0], split))
         else:
             carry, out = lax.scan(lambda carry, slot: one_chunk(common, carry, *slot), zero, split)
-            out = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:]), out)
+            out = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:per_device], out)
         kept, terms = out
+        if not even:
+            kept, terms = jax.tree.map(lambda x: _of_all_devices(x, num), (kept, terms))
         if fold is None:
             return kept, terms
         return kept, carry if mesh is None else lax.psum(carry, "agents")
 
-    run = one_device
-    if mesh is not None:
-        out_specs = (P("agents"), P("agents") if fold is None else P())
-        run = jax.shard_map(
-            one_device, mesh=mesh, in_specs=(P(), P("agents"), P("agents")), out_specs=out_specs, check_vma=False
-        )
-    kept, terms = run(common, valid, xs)
+    if mesh is None:
+        return one_device(common, xs)
+    each = P("agents") if even else P()
+    out_specs = (each, each if fold is None else P())
+    run = jax.shard_map(one_device, mesh=mesh, in_specs=(P(), each), out_specs=out_specs, check_vma=False)
+    return run(common, xs)
 
-    def cut(tree: PyTree) -> PyTree:
-        return tree if total == num else jax.tree.map(lambda x: x[:num], tree)
 
-    return cut(kept), (cut(terms) if fold is None else terms)
+def _of_all_devices(x: jax.Array, num: int) -> jax.Array:
+    """The rows of all N agents from those that each device worked on, the last ones of it where they are fewer."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        return jax.random.wrap_key_data(_of_all_devices(jax.random.key_data(x), num), impl=jax.random.key_impl(x))
+    found = lax.all_gather(x, "agents")
+    devices, per_device = found.shape[:2]
+    share = [min(per_device, max(0, num - device * per_device)) for device in range(devices)]
+    return jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
 
 
 def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..., PyTree]:

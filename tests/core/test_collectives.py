@@ -17,13 +17,13 @@ _ARRAY = re.compile(r"\w+\[([\d,]*)\]")
 NUM_AGENTS, HIDDEN = 16, 8
 
 
-def exchanged(aggregator):
+def exchanged(aggregator, num_agents=NUM_AGENTS):
     """[(kind, elements of each array)] of a round of agents that keep their moments, on four devices."""
     family = envs.cartpole_family("packer-r")
     policy = policies.mlp_policy(family.env, hidden_sizes=(HIDDEN,))
     objective = learners.actor_critic(policy, num_envs=2, num_steps=5)
     learner = learners.local_training(objective, optax.adam(1e-3), optimizer_state="keep")
-    round_ = make_round(family, learner, aggregator, num_agents=NUM_AGENTS, mesh=make_mesh(4))
+    round_ = make_round(family, learner, aggregator, num_agents=num_agents, mesh=make_mesh(4))
     state = round_.init(jax.random.key(0))
     text = jax.jit(round_.step, donate_argnums=0).lower(state).compile().as_text()
     found = []
@@ -42,6 +42,16 @@ def test_a_mean_exchanges_one_sum_of_the_parameters():
     floats, counts = sorted((sizes for _, sizes in found), key=sum, reverse=True)
     assert num_params <= sum(floats) < num_params + 20
     assert max(counts) == 1
+
+
+@pytest.mark.parametrize("num_agents", [5, 18])
+def test_agents_that_do_not_divide_are_told_to_all_and_not_moved_about(num_agents):
+    found, num_params = exchanged(aggregators.mean(), num_agents)
+    assert {kind for kind, _ in found} == {"all-reduce", "all-gather"}
+    # What an agent keeps and reports: two moments, a few numbers of each environment, metrics.
+    each = 4 * -(-num_agents // 4)
+    gathered = sum(sum(sizes) for kind, sizes in found if kind == "all-gather")
+    assert 2 * num_params * each <= gathered < (2 * num_params + 60) * each
 
 
 @pytest.mark.parametrize("aggregator", [aggregators.trimmed_mean(0.1), aggregators.median()], ids=["trimmed", "median"])
