@@ -15,7 +15,7 @@ from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
 from fedjax_rl.envs import cartpole_family, garnet_family
 from fedjax_rl.learners import Correction, LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
 from fedjax_rl.participation import first_arrivals, ratio_system, uniform_cohort
-from fedjax_rl.policies import mlp_policy
+from fedjax_rl.policies import Categorical, mlp_policy
 from fedjax_rl.rl import init_rollout, rollout
 from fedjax_rl.topologies import sequential, snapshot, star
 
@@ -26,7 +26,6 @@ from ._work import Work, forward_flop, gradient_flop, repeated
 
 
 COHORT = 64  # arrivals in a round
-ROWS = 400  # environments at a time where agents only act, about as `make_round` has them
 FAMILY = "packer-r"  # every agent has a physics of its own
 
 
@@ -36,7 +35,7 @@ def our_rollout(setting: Setting) -> Work:
     policy = mlp_policy(family.env, hidden_sizes=setting.hidden_sizes)
     weights = policy.init(jax.random.key(0))
     agents = jnp.arange(setting.num_agents)
-    chunk_size = setting.chunk_size or max(1, ROWS // setting.num_envs)
+    chunk_size = _chunk_size(setting)
 
     def one_agent(common: Any, agent: jax.Array, physics: Any, state: Any) -> tuple[Any, jax.Array]:
         key, weights = common
@@ -65,6 +64,36 @@ def our_rollout(setting: Setting) -> Work:
     return Work(call, seconds, env_steps * forward_flop(setting), env_steps)
 
 
+def our_network(setting: Setting) -> Work:
+    """The policy's network alone, as often and in as large batches as in the rollout that is its reference.
+
+    No rollout can be faster, and no library that acts with such a network.
+    """
+    mesh = make_mesh(setting.num_devices)
+    policy = mlp_policy(cartpole_family(FAMILY).env, hidden_sizes=setting.hidden_sizes)
+    weights = policy.init(jax.random.key(0))
+
+    def one_agent(weights: Any, observation: jax.Array) -> tuple[jax.Array, tuple[()]]:
+        def step(observation: jax.Array, _: None) -> tuple[jax.Array, None]:
+            distribution, value = policy.apply(weights, observation)
+            assert isinstance(distribution, Categorical)
+            # Depends on all that comes out, or some of it would not be computed.
+            return observation + 1e-6 * (distribution.logits[..., :1] + value[..., None]), None
+
+        return jax.lax.scan(step, observation, length=setting.num_steps)[0], ()
+
+    def play(key: jax.Array, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        del key
+        observation, _ = agent_map(one_agent, weights, (observation,), chunk_size=_chunk_size(setting), mesh=mesh)
+        return observation, jnp.sum(observation)
+
+    first = jax.random.normal(jax.random.key(1), (setting.num_agents, setting.num_envs, 4))
+    call, seconds = repeated(play, _spread(first, setting.num_agents, mesh))
+    env_steps = setting.num_agents * setting.num_envs * setting.num_steps
+    reference = functools.partial(our_rollout, setting)
+    return Work(call, seconds, env_steps * forward_flop(setting), env_steps, reference=reference)
+
+
 def our_round(setting: Setting, step: Any = optax.adam, **parts: Any) -> Work:
     """A federated round of actor-critic: per local step, play and take one gradient step; then average and merge.
 
@@ -73,14 +102,7 @@ def our_round(setting: Setting, step: Any = optax.adam, **parts: Any) -> Work:
         step: the local optimiser.
         parts: of `rounds`.
     """
-    env = cartpole_family(FAMILY).env
-    policy = mlp_policy(env, hidden_sizes=setting.hidden_sizes)
-    objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
-    learner = local_training(
-        objective, optimizer(step, learning_rate=1e-3), num_local_steps=setting.num_local_steps,
-        optimizer_state="reset",
-    )  # fmt: skip
-    return rounds(setting, learner, forward_flop(setting) + gradient_flop(setting), **parts)
+    return rounds(setting, _learner(setting, step), forward_flop(setting) + gradient_flop(setting), **parts)
 
 
 def our_ppo(setting: Setting, *corrections: Correction) -> Work:
@@ -187,6 +209,27 @@ def rounds(
     if anew:
         env_steps = int(call()["env_steps"].sum())
     return Work(call, seconds, env_steps * flop_per_step, env_steps, updates)
+
+
+def _learner(setting: Setting, step: Any = optax.adam) -> LocalTraining:
+    """Actor-critic, one gradient step after every rollout."""
+    policy = mlp_policy(cartpole_family(FAMILY).env, hidden_sizes=setting.hidden_sizes)
+    objective = actor_critic(policy, num_envs=setting.num_envs, num_steps=setting.num_steps)
+    return local_training(
+        objective, optimizer(step, learning_rate=1e-3), num_local_steps=setting.num_local_steps,
+        optimizer_state="reset",
+    )  # fmt: skip
+
+
+def _chunk_size(setting: Setting) -> int:
+    """Agents that act at a time: as many as in a round of theirs."""
+    if setting.chunk_size:
+        return setting.chunk_size
+    round_ = make_round(
+        cartpole_family(FAMILY), _learner(setting), mean(), num_agents=setting.num_agents, chunk_size="auto"
+    )
+    assert round_.chunk_size is not None
+    return round_.chunk_size
 
 
 def _spread(stacked: Any, num_agents: int, mesh: Mesh | None) -> Any:
