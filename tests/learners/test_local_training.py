@@ -186,6 +186,13 @@ def test_hyperparameters_of_an_optimizer_are_leaves():
     assert jax.tree.leaves(described) == [0.8, 0.1]
 
 
+def test_what_an_optimizer_is_compiled_with_can_be_compared():
+    with pytest.raises(ValueError, match=r"mask must be hashable, .* got {'head': False}"):
+        optimizer(optax.adamw, learning_rate=0.1, mask={"head": False})
+    masked = optimizer(optax.adamw, learning_rate=0.1, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params))
+    assert isinstance(masked.build(), optax.GradientTransformation)
+
+
 @pytest.mark.parametrize("state", ["reset", "keep"])
 def test_a_schedule_counts_the_steps_of_the_optimizers_state(data, state):
     rates = optax.piecewise_constant_schedule(0.5, {1: 0.5, 2: 0.0})  # 0.5, 0.25, then 0

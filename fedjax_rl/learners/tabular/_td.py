@@ -12,7 +12,7 @@ from ._alias import alias_table, draw, possible
 from ._checks import as_array, check_features, check_law, check_policy, check_vector
 from ._linear import policy_chain, stationary_law, td_system
 from ._rows import LinearObjective, along, collected, first_parameters
-from ._worlds import check_finite_mdp, check_on_policy, check_sizes
+from ._worlds import check_finite_mdp, check_on_policy, check_sizes, num_transitions
 
 
 PyTree = Any
@@ -62,9 +62,10 @@ class TD(LinearObjective):
                 "use sampling='generative', or 'exact' with a law, where states are given and actions follow policy"
             )
             check_on_policy(physics, f"td and sampling={self.sampling!r}", remedy)
-        if self.sampling in ("iid", "generative") and env.num_transitions > _MOST_TRANSITIONS:
+        size = num_transitions(env)
+        if self.sampling in ("iid", "generative") and size > _MOST_TRANSITIONS:
             raise ValueError(
-                f"sampling must be 'markov' or 'exact' with {env.num_transitions} transitions, got {self.sampling!r}, "
+                f"sampling must be 'markov' or 'exact' with {size} transitions, got {self.sampling!r}, "
                 f"whose table may have {_MOST_TRANSITIONS}; an environment that knows its `branching` counts those only"
             )
 
@@ -84,9 +85,9 @@ class TD(LinearObjective):
             return TDState(system=td_system(features, physics, policy, law, self.discount, self.trace))
         joint = jnp.ravel(law[:, None, None] * policy[:, :, None] * jnp.asarray(physics.kernel))
         flaw = 0 * jnp.sum(law)
-        if env.num_transitions == joint.size:
+        if num_transitions(env) == joint.size:
             return TDState(table=alias_table(joint), flaw=flaw)
-        support, probabilities, left_out = possible(joint, env.num_transitions)
+        support, probabilities, left_out = possible(joint, num_transitions(env))
         return TDState(alias_table(probabilities), support, jnp.where(left_out, jnp.nan, flaw))
 
     def collect(

@@ -59,6 +59,11 @@ def check_sizes(env: Any, name: str, num_states: int, num_actions: int) -> None:
         )
 
 
+def num_transitions(env: Any) -> int:
+    """The most (s, a, s') that may have a probability above zero: what the environment knows, else all."""
+    return getattr(env, "num_transitions", env.num_states**2 * env.num_actions)
+
+
 def check_table(name: str, table: Any, env: Any) -> None:
     """Raises unless a concrete value is a number or f[S, A] that fits the environment."""
     shape = (env.num_states, env.num_actions)

@@ -277,3 +277,15 @@ def test_more_successors_than_the_environment_tells_are_seen():
     env = envs.TabularMDP(6, 3, branching=1)
     state = objective.init_local(jax.random.key(0), env, physics, jnp.zeros(3))
     assert np.isnan(objective.collect(jax.random.key(1), env, physics, jnp.zeros(3), state).batch.reward).all()
+
+
+def test_an_environment_need_not_know_how_far_it_branches():
+    """Then every successor is taken for possible."""
+
+    class Bare:
+        name, num_states, num_actions = "bare", 6, 3
+
+    physics = jax.tree.map(lambda x: x[0], FAMILY.sample(jax.random.key(0), 1))
+    objective = learners.td(FEATURES, POLICY, GAMMA)
+    objective.check(Bare(), physics)
+    assert objective.init_local(jax.random.key(0), Bare(), physics, jnp.zeros(3)).table.shape == (128,)
