@@ -5,6 +5,8 @@ from . import tree as tree
 from ._agent_map import Fold as Fold
 from ._agent_map import agent_map as agent_map
 from ._agent_map import few_agents_at_a_time as few_agents_at_a_time
+from ._compile import compiler_options as compiler_options
+from ._compile import jit as jit
 from ._component import check as check
 from ._component import check_choice as check_choice
 from ._component import check_count as check_count
@@ -54,7 +56,6 @@ from ._rounds import Rounds as Rounds
 from ._rounds import same_program as same_program
 from ._rounds import stack_rounds as stack_rounds
 from ._run import compile_rounds as compile_rounds
-from ._run import compiler_options as compiler_options
 from ._run import init_seeds as init_seeds
 from ._run import make_mesh as make_mesh
 from ._run import run as run

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from . import _metrics as reports
 from . import tree
 from ._agent_map import Fold, agent_map, place
+from ._compile import jit
 from ._component import check_key, component, static
 from ._messages import Cohort, Envelope, Job, Mail, Received, Total, add_up
 from ._random import quick
@@ -265,7 +266,7 @@ class Round:
         return kept._replace(decoders=sums, refused=state.refused + (something & ~finite))
 
 
-@jax.jit  # op by op it would take three times as long; transforms see through it
+@jit(once=True)  # op by op it would take three times as long
 def _first_state(round_: Round, key: jax.Array) -> RoundState:
     """The state before the first round."""
     k_run, k_physics, k_shared, k_local, k_who = jax.random.split(key, 5)

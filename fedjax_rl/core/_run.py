@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh
 
 from . import tree
 from ._agent_map import agent_map, place
+from ._compile import compiler_options, jit
 from ._component import check_count
 from ._processes import fetch
 from ._round import Round, RoundState
@@ -52,7 +53,7 @@ def init_seeds(round_: Round | Rounds, keys: jax.Array, *, mesh: Mesh | None = N
     return _first_states(round_, keys, mesh)
 
 
-@functools.partial(jax.jit, static_argnames="mesh")  # once for all rounds that differ in numbers only
+@jit(once=True, static_argnames="mesh")  # one program for all rounds that differ in numbers only
 def _first_states(round_: Round | Rounds, keys: jax.Array, mesh: Mesh | None) -> RoundState:
     def first_state(round_: Any, seed: jax.Array, key: jax.Array) -> tuple[RoundState, None]:
         return _round_of(round_, seed, len(keys)).init(key), None
@@ -175,13 +176,6 @@ def compile_rounds(
         return compiled(round_, state, jnp.int32(num_rounds))
 
     return advance
-
-
-def compiler_options(backend: str) -> dict[str, Any] | None:
-    """What rounds are compiled with on a backend such as "cpu"; a comparison should use the same."""
-    # Full-width vectors are worth 20-25 % on AVX-512 machines, and XLA does not use them by itself. LLVM's higher
-    # levels cost a third of the compile time, and the rounds are as fast without them.
-    return {"xla_cpu_prefer_vector_width": 512, "xla_backend_optimization_level": 1} if backend == "cpu" else None
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """Plays whole episodes to measure: every agent's world, with the policy that the agent would act with."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from ..core import Round, agent_map, fetch, tree
+from ..core import Round, agent_map, fetch, jit, tree
 from ..envs import Environment
 from ..metrics import return_statistics
 from ..policies import Policy
@@ -114,9 +113,7 @@ def evaluate(
     return Evaluation(np.asarray(returns, np.float64), np.asarray(lengths, np.int64))
 
 
-@functools.partial(
-    jax.jit, static_argnames=("env", "policy", "num_episodes", "horizon", "greedy", "chunk_size", "mesh")
-)
+@jit(static_argnames=("env", "policy", "num_episodes", "horizon", "greedy", "chunk_size", "mesh"))
 def _play(
     key: jax.Array, shared: Any, own: Any, physics: Any, agents: jax.Array, *, env: Environment, policy: Policy,
     num_episodes: int, horizon: int, greedy: bool, chunk_size: int, mesh: Mesh | None,
@@ -139,7 +136,7 @@ def _play(
     return agent_map(one_agent, (key, shared), (agents, physics, own), chunk_size=chunk_size, mesh=mesh)[0]
 
 
-@jax.jit
+@jit()
 def models_of(round_: Round, state: Any, index: jax.Array, seed: jax.Array | None = None) -> Any:
     """The parameters that agents act with: leaves [A, ...], or [...] where all agents share one model.
 
