@@ -1,5 +1,6 @@
 """One federated round, composed of six roles once, in Python, before tracing."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -311,6 +312,7 @@ def expected_job(learner: Learner, env: Any, message: PyTree, shared: PyTree) ->
     return Job(*learner.job(env), float(tree.num_bits(message)), float(tree.num_bits(download)))
 
 
+@functools.partial(jax.jit, inline=True)  # traced once: for its shapes and for the chunks
 def _one_agent(
     common: PyTree, slot: PyTree, physics: PyTree, own: PyTree, before: PyTree
 ) -> tuple[tuple[PyTree, PyTree], tuple[Envelope, jax.Array]]:

@@ -221,6 +221,7 @@ def _one_run(
 ) -> tuple[RoundState, History]:
     """One seed's rounds."""
 
+    @functools.partial(jax.jit, inline=True)  # traced once: for its shapes and for the loop
     def step(round_: Round, state: RoundState) -> tuple[RoundState, History]:
         state, metrics = round_.step(state)
         recorded = {} if record is None else record(round_, state)
