@@ -374,14 +374,16 @@ def _fit(
     return carry, gradient, jax.tree.map(jnp.sum, reports)
 
 
-def _sum(loss_at: Callable[..., Any], params: PyTree, blocks: PyTree, share: jax.Array) -> tuple[PyTree, PyTree]:
+def _sum(
+    loss_at: Callable[..., Any], params: PyTree, block: Callable[[jax.Array], PyTree], share: jax.Array
+) -> tuple[PyTree, PyTree]:
     """sum_k share_k (gradient, report) of block k, up to the last block in which any agent has a share."""
 
     def add_block(number: jax.Array, total: PyTree) -> PyTree:
-        part = jax.grad(loss_at, has_aux=True)(params, tree.take(blocks, number))
+        part = jax.grad(loss_at, has_aux=True)(params, block(number))
         return tree.add(total, tree.scale(share[number], part))
 
-    like = jax.eval_shape(lambda: jax.grad(loss_at, has_aux=True)(params, tree.take(blocks, 0)))
+    like = jax.eval_shape(lambda: jax.grad(loss_at, has_aux=True)(params, block(jnp.int32(0))))
     live = greatest(jnp.where(share > 0, jnp.arange(1, len(share) + 1), 0))
     return jax.lax.fori_loop(0, live, add_block, tree.zeros_like(like))
 

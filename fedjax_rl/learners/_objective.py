@@ -1,6 +1,7 @@
 """What a local RL algorithm is: data it collects and a loss on them."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -96,10 +97,11 @@ class Objective(abc.ABC):
         del params, batch
         return state
 
-    def by_block(self, batch: PyTree) -> tuple[PyTree, jax.Array] | None:
-        """Blocks of consecutive steps, leaves [K, ...], and shares f[K]: loss(batch) = sum_k share_k loss(block_k).
+    def by_block(self, batch: PyTree) -> tuple[Callable[[jax.Array], PyTree], jax.Array] | None:
+        """Block number -> block of rows, and shares f[K]: loss(batch) = sum_k share_k loss(block(k)).
 
-        Where episodes end early the last blocks are empty, and nobody need look at them. None: not worth it.
+        Real rows come first: where episodes end early the last blocks are empty, and nobody need look at them. None:
+        not worth it.
         """
         del batch
         return None

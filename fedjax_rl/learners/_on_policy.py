@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ..core import Mean, Sum, check_choice, check_count, check_flag, check_range, component, static
+from ..core import Mean, Sum, check_choice, check_count, check_flag, check_range, component, static, tree
 from ..policies import Distribution, Memory, Policy
 from ..rl import (
     RolloutState,
@@ -226,20 +226,24 @@ class OnPolicy(Objective):
     def parts(self, params: PyTree) -> PyTree:
         return self.play.policy.parts(params)
 
-    def by_block(self, batch: Batch) -> tuple[Batch, jax.Array] | None:
+    def by_block(self, batch: Batch) -> tuple[Callable[[jax.Array], Batch], jax.Array] | None:
         if not self.additive or self.play.episodes == "continue" or self.play.policy.has_memory:
             return None
         num_rows = batch.mask.shape[0]
         size = self.play.num_envs * max(1, self.play.num_steps // _BLOCKS)
         num_blocks = -(-num_rows // size)
+        place = jnp.cumsum(batch.mask)  # of each real row among them, from 1 on
+        num_real, numbers = place[-1], jnp.arange(num_rows, dtype=jnp.int32)
+        real = jnp.zeros((num_blocks * size,), jnp.int32)
+        real = real.at[jnp.where(batch.mask, place - 1, num_blocks * size)].set(numbers, mode="drop")
 
-        def split(x: jax.Array) -> jax.Array:
-            padded = jnp.pad(x, [(0, num_blocks * size - num_rows)] + [(0, 0)] * (x.ndim - 1))
-            return padded.reshape(num_blocks, size, *x.shape[1:])
+        def block(number: jax.Array) -> Batch:
+            begin = number * size
+            rows = jax.lax.dynamic_slice_in_dim(real, begin, size)
+            return tree.take(batch, rows)._replace(mask=begin + jnp.arange(size) < num_real)
 
-        blocks = jax.tree.map(split, batch)
-        steps = jnp.sum(blocks.mask, 1)
-        return blocks, steps / jnp.maximum(jnp.sum(steps), 1)
+        left = num_real - size * jnp.arange(num_blocks)
+        return block, jnp.clip(left, 0, size) / jnp.maximum(num_real, 1)
 
     @property
     def whole_trajectories(self) -> bool:

@@ -362,8 +362,11 @@ def test_the_loss_of_whole_episodes_adds_up_over_blocks(x64, make, num_steps):
         loss = jax.value_and_grad(lambda p: objective.loss(jax.random.key(4), p, collected.state, batch)[0])
         return loss(params)
 
-    blocks, share = objective.by_block(collected.batch)
-    parts = [gradient(jax.tree.map(lambda x, k=k: x[k], blocks)) for k in range(len(share))]
+    block, share = objective.by_block(collected.batch)
+    parts = [gradient(block(jnp.int32(k))) for k in range(len(share))]
     total = jax.tree.map(lambda *xs: sum(s * x for s, x in zip(share, xs, strict=True)), *parts)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12), total, gradient(collected.batch))
     np.testing.assert_allclose(np.sum(share), 1)
+    # Real rows come first, so that no block but the last real one has others.
+    size = block(jnp.int32(0)).mask.size
+    assert np.count_nonzero(share) == -(-int(collected.batch.mask.sum()) // size)
