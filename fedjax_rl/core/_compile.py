@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ._component import is_concrete
 
@@ -28,7 +29,7 @@ def compiler_options(backend: str, *, once: bool = False) -> dict[str, Any] | No
 
 
 def jit(*, once: bool = False, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`jax.jit` with these options, which JAX takes at the outermost level only: inside a trace, the function itself.
+    """`jax.jit` with these options, which JAX takes at the outermost level only: inside a trace, without them.
 
     Args:
         once: of `compiler_options`.
@@ -37,12 +38,15 @@ def jit(*, once: bool = False, **kwargs: Any) -> Callable[[Callable[..., Any]], 
 
     def decorate(f: Callable[..., Any]) -> Callable[..., Any]:
         @functools.cache  # the backend is not asked before the first call
-        def jitted(backend: str) -> Callable[..., Any]:
-            return jax.jit(f, compiler_options=compiler_options(backend, once=once), **kwargs)
+        def jitted(backend: str | None) -> Callable[..., Any]:
+            options = None if backend is None else compiler_options(backend, once=once)
+            return jax.jit(f, compiler_options=options, **kwargs)
 
         @functools.wraps(f)
         def call(*args: Any, **named: Any) -> Any:
-            return (jitted(jax.default_backend()) if is_concrete((args, named)) else f)(*args, **named)
+            # What a trace closes over is concrete inside it too; what is made there is not.
+            alone = is_concrete((args, named, jnp.zeros(())))
+            return jitted(jax.default_backend() if alone else None)(*args, **named)
 
         return call
 

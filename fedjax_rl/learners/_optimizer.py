@@ -1,6 +1,6 @@
 """Optax optimisers whose numbers are leaves."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ def optimizer(
             counts the steps in the optimiser's state: of one round where a learner resets it.
 
     Raises:
-        ValueError: the factory does not take these arguments, or one of them cannot be compared.
+        ValueError: the factory does not take these arguments, or one of them is neither a number nor hashable.
 
     Example:
         >>> optimizer(optax.adam, learning_rate=1e-3).hyperparameters
@@ -59,11 +59,13 @@ def optimizer(
     numbers = {name: value for name, value in hyperparameters.items() if _is_number(value)}
     settings = tuple((name, value) for name, value in hyperparameters.items() if name not in numbers)
     for name, value in settings:
-        if not isinstance(value, Hashable):
+        try:
+            hash(value)
+        except TypeError as error:
             raise ValueError(
                 f"{name} must be hashable, for it is part of what is compiled, got {value!r}; optax takes a function "
                 "that makes it, such as lambda params: {...}, and a transformation with all its arguments given"
-            )
+            ) from error
     return Optimizer(numbers, factory, settings)
 
 

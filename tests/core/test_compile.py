@@ -26,6 +26,10 @@ def test_a_program_with_options_runs_alone_and_inside_others(once):
     np.testing.assert_array_equal(jax.jit(lambda x: scaled(x, times=3) + 1)(x), 3 * x + 1)
     np.testing.assert_array_equal(jax.vmap(lambda x: scaled(x, times=3))(x), 3 * x)
     assert jax.grad(lambda x: scaled(x, times=5))(1.0) == 5
+    # Nor does it help that the arguments are known there.
+    np.testing.assert_array_equal(jax.jit(lambda: scaled(x, times=3))(), 3 * x)
+    assert jax.eval_shape(lambda: scaled(x, times=3)).shape == (3,)
+    np.testing.assert_array_equal(jax.lax.scan(lambda c, _: (c + scaled(x, times=3), None), x, length=2)[0], 7 * x)
     assert (scaled.__name__, scaled.__doc__) == ("scaled", "The text.")
 
 

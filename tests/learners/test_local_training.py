@@ -189,6 +189,8 @@ def test_hyperparameters_of_an_optimizer_are_leaves():
 def test_what_an_optimizer_is_compiled_with_can_be_compared():
     with pytest.raises(ValueError, match=r"mask must be hashable, .* got {'head': False}"):
         optimizer(optax.adamw, learning_rate=0.1, mask={"head": False})
+    with pytest.raises(ValueError, match="mask must be hashable"):
+        optimizer(optax.adamw, learning_rate=0.1, mask=(True, [False]))
     masked = optimizer(optax.adamw, learning_rate=0.1, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params))
     assert isinstance(masked.build(), optax.GradientTransformation)
 
