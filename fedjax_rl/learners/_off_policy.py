@@ -97,7 +97,7 @@ class OffPolicy(Objective):
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree) -> OffPolicyState:
         continues = self.play.episodes == "continue"
         start = init_rollout(key, env, physics, self.play.num_envs) if continues else ()
-        _, played = jax.eval_shape(
+        _, played, _ = jax.eval_shape(
             lambda: self._played(key, env, physics, params, start, jnp.int32(0))  # only for shapes and dtypes
         )
         row = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), self._transitions(played))
@@ -107,13 +107,12 @@ class OffPolicy(Objective):
     def collect(self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: OffPolicyState) -> Collected:
         """Plays, remembers, and draws a batch; while the memory is small its rows do not count."""
         k_play, k_sample = jax.random.split(key)
-        end, played = self._played(k_play, env, physics, params, state.rollout, state.count)
+        end, played, metrics = self._played(k_play, env, physics, params, state.rollout, state.count)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), self._transitions(played))
         replay = state.replay.add(rows)
         batch = replay.sample(k_sample, self.play.batch_size)
         ready = jnp.broadcast_to(replay.size >= self.play.learning_starts, (self.play.batch_size,))
         batch = batch._replace(mask=ready & batch.mask if self.play.episodes == "fresh" else ready)
-        metrics = report_episodes(played)
         num_samples = metrics["env_steps"].total.astype(jnp.float32)
         return Collected(batch, state._replace(rollout=end, replay=replay), num_samples, metrics)
 
@@ -131,8 +130,8 @@ class OffPolicy(Objective):
 
     def _played(
         self, key: jax.Array, env: Any, physics: PyTree, params: PyTree, state: Any, count: jax.Array
-    ) -> tuple[Any, Trajectory]:
-        """The environments' next state, and T steps of E environments."""
+    ) -> tuple[Any, Trajectory, dict[str, Any]]:
+        """The environments' next state, T steps of E environments, and the report of the episodes that ended."""
         k_reset, k_act, k_play = jax.random.split(key, 3)
         fresh = self.play.episodes == "fresh"
         start = init_rollout(k_reset, env, physics, self.play.num_envs) if fresh else state
@@ -142,7 +141,7 @@ class OffPolicy(Objective):
 
         noise = self.play.policy.noise(k_act, (self.play.num_steps, self.play.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
-        return () if fresh else end, trajectory
+        return () if fresh else end, trajectory, report_episodes(start, trajectory)
 
     def _transitions(self, t: Trajectory) -> Transition:
         mask = t.mask if self.play.episodes == "fresh" else ()

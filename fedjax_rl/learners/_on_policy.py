@@ -13,6 +13,7 @@ from ..rl import (
     Trajectory,
     check_schedule,
     discounted_returns,
+    ended_episodes,
     entropy_bonus,
     generalized_advantages,
     init_rollout,
@@ -107,7 +108,7 @@ class Play:
 
         noise = self.policy.noise(k_act, (self.num_steps, self.num_envs))
         end, trajectory = rollout(k_play, env, physics, act, noise, start, auto_reset=not fresh)
-        metrics = report_episodes(trajectory)
+        metrics = report_episodes(start, trajectory)
         trajectory = trajectory._replace(reward=trajectory.reward * self.policy.reward_scale(params))
         return trajectory, self._values(params, trajectory, end), () if fresh else end, metrics
 
@@ -290,15 +291,14 @@ def play(
     return Play(policy, num_envs, num_steps, episodes, bootstrap_on_truncation)
 
 
-def report_episodes(trajectory: Trajectory) -> dict[str, Any]:
+def report_episodes(start: RolloutState, trajectory: Trajectory) -> dict[str, Any]:
     """Steps played, and the episodes that ended."""
-    ended = trajectory.terminated | trajectory.truncated
-    count = jnp.sum(ended)
+    ended = ended_episodes(start, trajectory)
     return {
         "env_steps": Sum(jnp.sum(trajectory.mask, dtype=jnp.int32)),
-        "episodes": Sum(jnp.sum(ended, dtype=jnp.int32)),
-        "train_return_mean": Mean(jnp.sum(jnp.where(ended, trajectory.episode_return, 0)), count),
-        "episode_length": Mean(jnp.sum(jnp.where(ended, trajectory.episode_length, 0)), count),
+        "episodes": Sum(ended.num),
+        "train_return_mean": Mean(ended.total_return, ended.num),
+        "episode_length": Mean(ended.total_length, ended.num),
     }
 
 

@@ -20,9 +20,11 @@ from ._returns import Advantages as Advantages
 from ._returns import discounted_returns as discounted_returns
 from ._returns import generalized_advantages as generalized_advantages
 from ._returns import n_step_returns as n_step_returns
+from ._rollout import Episodes as Episodes
 from ._rollout import Playable as Playable
 from ._rollout import RolloutState as RolloutState
 from ._rollout import Trajectory as Trajectory
+from ._rollout import ended_episodes as ended_episodes
 from ._rollout import init_rollout as init_rollout
 from ._rollout import rollout as rollout
 from ._schedules import PowerDecay as PowerDecay

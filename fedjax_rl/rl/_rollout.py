@@ -52,8 +52,22 @@ class Trajectory(NamedTuple):
     final_observation: PyTree  # what the step led to, before a reset
     mask: jax.Array  # bool: a real step; False once an environment stands still
     extras: PyTree  # what `act` returned besides the action
-    episode_return: jax.Array  # f32 running total, this step included: the episode's return where it ended
-    episode_length: jax.Array  # i32 running total, this step included
+
+
+class Episodes(NamedTuple):
+    """The episodes that came to an end in a rollout, of all its environments together."""
+
+    num: jax.Array  # i32[]
+    total_return: jax.Array  # f32[] undiscounted, each from its beginning on
+    total_length: jax.Array  # i32[] steps, each from its beginning on
+
+
+class _World(NamedTuple):
+    """What moves from step to step, leaves [E, ...]."""
+
+    env_state: PyTree
+    observation: PyTree
+    memory: tuple[jax.Array, ...]
 
 
 def init_rollout(
@@ -107,53 +121,102 @@ def rollout(
     step_env = _over_envs(env, one_step, num_envs)
     reset_from = _over_envs(env, env.reset_from, num_envs)
     is_truncated = _over_envs(env, env.is_truncated, num_envs)
-    real = jnp.ones((num_envs,), bool)
+    everybody = jnp.ones((num_envs,), bool)
 
-    def play(state: RolloutState, number: jax.Array, noise: PyTree) -> tuple[PyTree, PyTree, jax.Array, Trajectory]:
-        action, extras, *memory = act(noise, state.observation, *state.memory)
+    # Every array that a step carries or writes is a kernel of its own: flags are written as one byte, and what follows
+    # from rewards and ends is worked out after the loop.
+    def play(world: _World, number: jax.Array, noise: PyTree) -> tuple[_World, jax.Array, Trajectory]:
+        action, extras, *memory = act(noise, world.observation, *world.memory)
         keys = jax.random.split(jax.random.fold_in(k_step, number), num_envs)
-        final_observation, env_state, reward, terminated, _ = step_env((keys, state.env_state, action), physics)
-        truncated = is_truncated(env_state, physics)
-        total = state.episode_return + reward.astype(state.episode_return.dtype)
-        length = state.episode_length + 1
-        step = Trajectory(
-            state.observation, action, reward, terminated, truncated, final_observation, real, extras, total, length
-        )  # fmt: skip
-        return env_state, tuple(memory), jnp.logical_or(terminated, truncated), step
+        final_observation, env_state, reward, terminated, _ = step_env((keys, world.env_state, action), physics)
+        flags = (terminated, is_truncated(env_state, physics))
+        step = Trajectory(world.observation, action, reward, *flags, final_observation, everybody, extras)
+        return _World(env_state, final_observation, tuple(memory)), jnp.logical_or(*flags), step
 
-    def step_and_reset(state: RolloutState, xs: PyTree) -> tuple[RolloutState, Trajectory]:
+    def step_and_reset(world: _World, xs: PyTree) -> tuple[_World, Trajectory]:
         number, noise, reset_noise = xs
-        env_state, memory, ended, step = play(state, number, noise)
-        fresh = reset_from(reset_noise, physics)
-        observation, env_state = _select(ended, fresh, (step.final_observation, env_state))
-        counted = (step.episode_return, step.episode_length, *memory)
-        total, length, *memory = _select(ended, (0,) * len(counted), counted)
-        return RolloutState(env_state, observation, total, length, tuple(memory)), step
+        after, ended, step = play(world, number, noise)
+        observation, env_state = reset_from(reset_noise, physics)
+        memory = jax.tree.map(jnp.zeros_like, after.memory)
+        return _select(ended, _World(env_state, observation, memory), after), _packed(step)
 
-    def step_or_stand(carry: PyTree, xs: PyTree) -> tuple[PyTree, Trajectory]:
-        state, alive = carry
-        env_state, memory, ended, step = play(state, *xs)
+    def step_or_stand(carry: tuple[_World, jax.Array], xs: PyTree) -> tuple[PyTree, Trajectory]:
+        world, alive = carry
+        after, ended, step = play(world, *xs)
         # Where an episode is over nothing of this step is used: physics may run away after the end.
-        played = RolloutState(env_state, step.final_observation, step.episode_return, step.episode_length, memory)
-        state = _select(alive, played, state)
+        world = _select(alive, after, world)
         step = step._replace(
             reward=_select(alive, step.reward, 0),
             terminated=alive & step.terminated,
             truncated=alive & step.truncated,
-            final_observation=state.observation,
+            final_observation=world.observation,
             mask=alive,
-            episode_return=state.episode_return,
-            episode_length=state.episode_length,
         )
-        return (state, jnp.logical_and(alive, jnp.logical_not(ended))), step
+        return (world, jnp.logical_and(alive, jnp.logical_not(ended))), _packed(step)
 
+    world = _World(state.env_state, state.observation, state.memory)
     if auto_reset:
-        numbers = jnp.arange(num_steps)
         resets = env.reset_noise(k_reset, (num_steps, num_envs))
-        state, trajectory = lax.scan(step_and_reset, state, (numbers, noise, resets))
-        return state, trajectory._replace(mask=jnp.ones((num_steps, num_envs), bool))
-    (state, _), trajectory = _scan_until(lambda carry: jnp.any(carry[1]), step_or_stand, (state, real), noise)
-    return state, trajectory
+        world, packed = lax.scan(step_and_reset, world, (jnp.arange(num_steps), noise, resets))
+    else:
+        start = (world, everybody)
+        (world, _), packed = _scan_until(lambda carry: jnp.any(carry[1]), step_or_stand, start, noise)
+    trajectory = _unpacked(packed)
+    if auto_reset:
+        trajectory = trajectory._replace(mask=jnp.ones((num_steps, num_envs), bool))
+    over = _last_end(trajectory) if auto_reset else jnp.full((1, num_envs), -1)  # what has ended for good stays told
+    total, length = _totals(state, trajectory, _numbers(trajectory) > over, over < 0)
+    return RolloutState(world.env_state, world.observation, total, length, world.memory), trajectory
+
+
+def ended_episodes(start: RolloutState, trajectory: Trajectory) -> Episodes:
+    """Adds up the episodes that ended.
+
+    Args:
+        start: what the rollout began with; its episodes under way count from their beginnings on.
+        trajectory: leaves [T, E, ...].
+    """
+    last = _last_end(trajectory)
+    total, length = _totals(start, trajectory, _numbers(trajectory) <= last, last >= 0)
+    return Episodes(jnp.sum(_ended(trajectory), dtype=jnp.int32), jnp.sum(total), jnp.sum(length))
+
+
+def _totals(
+    start: RolloutState, trajectory: Trajectory, counted: jax.Array, from_start: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rewards and steps [E] of the real steps counted [T, E], and of those before the rollout where told [1, E]."""
+    reward = trajectory.reward.astype(start.episode_return.dtype)
+    total = jnp.sum(jnp.where(counted, reward, 0), 0)
+    length = jnp.sum(counted & trajectory.mask, 0, dtype=start.episode_length.dtype)
+    return (
+        total + jnp.where(from_start[0], start.episode_return, 0),
+        length + jnp.where(from_start[0], start.episode_length, 0),
+    )
+
+
+def _ended(trajectory: Trajectory) -> jax.Array:
+    return jnp.logical_or(trajectory.terminated, trajectory.truncated)
+
+
+def _last_end(trajectory: Trajectory) -> jax.Array:
+    """The last step that ended an episode, i32[1, E]; -1 where none did."""
+    return jnp.max(jnp.where(_ended(trajectory), _numbers(trajectory), -1), 0, keepdims=True)
+
+
+def _numbers(trajectory: Trajectory) -> jax.Array:
+    """Of the steps, i32[T, E]."""
+    return lax.broadcasted_iota(jnp.int32, trajectory.reward.shape, 0)
+
+
+def _packed(step: Trajectory) -> Trajectory:
+    """A step whose three flags are one byte."""
+    byte = step.terminated + 2 * step.truncated.astype(jnp.uint8) + 4 * step.mask.astype(jnp.uint8)
+    return step._replace(terminated=byte, truncated=(), mask=())
+
+
+def _unpacked(steps: Trajectory) -> Trajectory:
+    terminated, truncated, mask = (steps.terminated & bit != 0 for bit in (1, 2, 4))
+    return steps._replace(terminated=terminated, truncated=truncated, mask=mask)
 
 
 def _scan_until(

@@ -7,7 +7,7 @@ import pytest
 
 from fedjax_rl.envs import CartPole
 from fedjax_rl.policies import mlp_policy
-from fedjax_rl.rl import Trajectory, init_rollout, rollout
+from fedjax_rl.rl import Episodes, Trajectory, ended_episodes, init_rollout, rollout
 from tests.oracles import playing
 from tests.rl.counter import Counter, CounterPhysics, Dice, PooledCounter
 
@@ -33,6 +33,10 @@ def play(env, physics, noise=NOISE, state=None, **kwargs):
 
 def assert_equals_oracle(trajectory: Trajectory, expected: dict[str, np.ndarray]):
     played = expected["mask"].any(1)  # nothing is computed once all stand still
+    returns, lengths = expected.pop("episode_return"), expected.pop("episode_length")
+    ended = expected["terminated"] | expected["truncated"]
+    start = init_rollout(KEY, Counter(), NEITHER, E)  # no episode was under way
+    assert ended_episodes(start, trajectory) == Episodes(ended.sum(), returns[ended].sum(), lengths[ended].sum())
     expected = {name: np.where(played.reshape(-1, *[1] * (x.ndim - 1)), x, 0) for name, x in expected.items()}
     for name, value in expected.items():
         np.testing.assert_array_equal(getattr(trajectory, name), value, err_msg=name)
@@ -75,8 +79,11 @@ def test_a_short_story_by_hand():
     np.testing.assert_array_equal(trajectory.truncated.T, [[0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]])
     np.testing.assert_array_equal(trajectory.observation[..., 0].T, [[0, 1, 0, 1], [0, 1, 2, 0], [0, 1, 2, 3]])
     np.testing.assert_array_equal(trajectory.final_observation[..., 0].T, [[1, 2, 1, 2], [1, 2, 3, 1], [1, 2, 3, 4]])
-    np.testing.assert_array_equal(trajectory.episode_return.T, [[1, 3, 1, 3], [1, 3, 6, 1], [1, 3, 6, 10]])
-    np.testing.assert_array_equal(trajectory.episode_length.T, [[1, 2, 1, 2], [1, 2, 3, 1], [1, 2, 3, 4]])
+    start = init_rollout(KEY, PooledCounter(), physics, E)
+    assert ended_episodes(start, trajectory) == Episodes(3, 3 + 3 + 6, 2 + 2 + 3)
+    # What was under way before: 10 more rewards in 5 more steps where an episode has ended since, and not elsewhere.
+    earlier = start._replace(episode_return=jnp.array([10.0, 10, 99]), episode_length=jnp.array([5, 5, 99]))
+    assert ended_episodes(earlier, trajectory) == Episodes(3, 12 + 20, 7 + 10)
     np.testing.assert_array_equal(state.observation[:, 0], [0, 1, 4])
     np.testing.assert_array_equal(state.episode_return, [0, 1, 10])
     np.testing.assert_array_equal(state.episode_length, [0, 1, 4])
@@ -93,7 +100,10 @@ def test_two_short_rollouts_are_one_long_one():
     jax.tree.map(np.testing.assert_array_equal, joined, whole)
     jax.tree.map(np.testing.assert_array_equal, last, end)
     # Some episode spans the two calls, so the totals were carried over.
-    assert (whole.episode_length[5] > 1).any()
+    assert (middle.episode_length > 0).any()
+    start = init_rollout(KEY, env, MIXED, E)
+    parts = (ended_episodes(start, first), ended_episodes(middle, second))
+    assert jax.tree.map(jnp.add, *parts) == ended_episodes(start, whole)
 
 
 def test_what_stands_still_stays_finite_although_its_physics_runs_away():
@@ -191,7 +201,7 @@ def test_cartpole_equals_a_loop_over_its_steps():
             observation, state, reward, terminated, truncated = step(state, trajectory.action[t, e])
             np.testing.assert_allclose(trajectory.final_observation[t, e], observation, rtol=1e-5, atol=1e-6)
             assert (terminated, truncated) == (trajectory.terminated[t, e], trajectory.truncated[t, e])
-            assert reward == trajectory.reward[t, e] and state.time == trajectory.episode_length[t, e]
+            assert reward == trajectory.reward[t, e]
             if terminated or truncated:
                 observation, state = reset(resets[t, e])
         np.testing.assert_allclose(end.observation[e], observation, rtol=1e-5, atol=1e-6)
