@@ -104,11 +104,18 @@ def _backward(activation: str, residuals: Any, cotangent: jax.Array) -> tuple[La
     gradients = []
     for number in reversed(range(len(layers))):
         kernel, _ = layers[number]
-        gradients.append((_product(hidden[number], delta, 1, 1), delta.sum(1)))
+        gradients.append((_outer(hidden[number], delta), delta.sum(1)))
         delta = _product(kernel, delta, 1, 0)
         if number > 0:
             delta = delta * slope(slope_inputs[number - 1])
     return tuple(reversed(gradients)), delta.T.reshape(inputs.shape)
+
+
+def _outer(hidden: jax.Array, delta: jax.Array) -> jax.Array:
+    """sum_s hidden_s delta_s^T of columns, with the wider factor on the left: for 4 by 64 a third of the time."""
+    if hidden.shape[0] < delta.shape[0]:
+        return lax.optimization_barrier(_product(delta, hidden, 1, 1)).T  # or XLA turns the product round again
+    return _product(hidden, delta, 1, 1)
 
 
 def _turned(rows: jax.Array) -> jax.Array:
