@@ -1,5 +1,7 @@
 """The only place that lays agents out: vmap, chunks of vmap, shards of chunks of vmap."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,7 +99,7 @@ def agent_map(
             out = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:per_device], out)
         kept, terms = out
         if not even:
-            kept, terms = jax.tree.map(lambda x: _of_all_devices(x, num), (kept, terms))
+            kept, terms = _of_all_devices((kept, terms), num)
         if fold is None:
             return kept, terms
         return kept, carry if mesh is None else lax.psum(carry, "agents")
@@ -110,14 +112,23 @@ def agent_map(
     return run(common, xs)
 
 
-def _of_all_devices(x: jax.Array, num: int) -> jax.Array:
+def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
     """The rows of all N agents from those that each device worked on, the last ones of it where they are fewer."""
-    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
-        return jax.random.wrap_key_data(_of_all_devices(jax.random.key_data(x), num), impl=jax.random.key_impl(x))
-    found = lax.all_gather(x, "agents")
-    devices, per_device = found.shape[:2]
-    share = [min(per_device, max(0, num - device * per_device)) for device in range(devices)]
-    return jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
+    leaves, structure = jax.tree.flatten(stacked)
+    keys = {i: jax.random.key_impl(x) for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jax.dtypes.extended)}
+    leaves = [jax.random.key_data(x) if i in keys else x for i, x in enumerate(leaves)]
+    for dtype in sorted({x.dtype.name for x in leaves}):  # devices meet once a type, not once a leaf
+        members = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+        widths = [math.prod(leaves[i].shape[1:]) for i in members]
+        rows = jnp.concatenate([leaves[i].reshape(-1, width) for i, width in zip(members, widths, strict=True)], 1)
+        found = lax.all_gather(rows, "agents")
+        devices, per_device = found.shape[:2]
+        share = [min(per_device, max(0, num - device * per_device)) for device in range(devices)]
+        whole = jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
+        for i, part in zip(members, jnp.split(whole, list(itertools.accumulate(widths))[:-1], 1), strict=True):
+            leaves[i] = part.reshape(num, *leaves[i].shape[1:])
+    leaves = [jax.random.wrap_key_data(x, impl=keys[i]) if i in keys else x for i, x in enumerate(leaves)]
+    return jax.tree.unflatten(structure, leaves)
 
 
 def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..., PyTree]:
