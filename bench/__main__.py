@@ -16,6 +16,7 @@ from ._table import markdown
 
 _REFERENCES = {
     "network": "acting with it",
+    "gradient": "the round with it",
     "acting": "the round", "sgd": "the round with adam", "noisy": "the plain round", "trimmed": "the plain round",
     "cohort": "everyone of a thousand", "processes": "one process", "arrivals": "synchronous cohorts",
     "ppo": "a plain loop", "lsa": "NumPy, tuned", "lsa_double": "NumPy", "peer_gymnax": "gymnax",
@@ -27,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
-        "limit": "matrix products, a policy's network alone, and gymnax stepping",
+        "limit": "matrix products, a policy's network and its gradient alone, and gymnax stepping",
         "throughput": "rollouts and full rounds of several shapes; with any option below, of that one shape",
         "parts": "rounds with one part changed against the plain round",
         "ppo": "rounds of PPO against a plain jitted PPO loop in the same process",

@@ -15,7 +15,7 @@ import jax
 
 from . import _machine
 from ._gymnax import gymnax_stepping
-from ._ours import our_arrivals, our_lsa, our_network, our_ppo, our_rollout, our_round
+from ._ours import our_arrivals, our_gradient, our_lsa, our_network, our_ppo, our_rollout, our_round
 from ._pairs import against_flower, against_gymnax, against_sb3, against_torch_tutorial
 from ._setting import Measurement, Setting
 from ._variants import our_acting, our_cohort, our_preset, our_processes, our_variant
@@ -27,6 +27,7 @@ _WORKS = {
     "gymnax_random": gymnax_stepping,
     "gymnax_policy": gymnax_stepping,
     "network": our_network,
+    "gradient": our_gradient,
     "rollout": our_rollout,
     "round": our_round,
     "ppo": our_ppo,

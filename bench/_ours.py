@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fedjax_rl.aggregators import mean
-from fedjax_rl.core import agent_map, compile_rounds, make_mesh, make_round
+from fedjax_rl.core import Fold, agent_map, compile_rounds, few_agents_at_a_time, make_mesh, make_round
 from fedjax_rl.envs import cartpole_family, garnet_family
 from fedjax_rl.learners import Correction, LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
 from fedjax_rl.participation import first_arrivals, ratio_system, uniform_cohort
@@ -92,6 +92,45 @@ def our_network(setting: Setting) -> Work:
     env_steps = setting.num_agents * setting.num_envs * setting.num_steps
     reference = functools.partial(our_rollout, setting)
     return Work(call, seconds, env_steps * forward_flop(setting), env_steps, reference=reference)
+
+
+def our_gradient(setting: Setting) -> Work:
+    """The gradient of the policy's network alone, agent by agent, as often and of as many rows as in the round.
+
+    No round whose agents each take a gradient of their own can be faster than this and `our_network` together.
+    """
+    mesh = make_mesh(setting.num_devices)
+    policy = mlp_policy(cartpole_family(FAMILY).env, hidden_sizes=setting.hidden_sizes)
+    weights = policy.init(jax.random.key(0))
+    rows = jax.random.normal(jax.random.key(1), (setting.num_envs * setting.num_steps, 4))
+
+    def loss(weights: Any, rows: jax.Array) -> jax.Array:
+        distribution, value = policy.apply(weights, rows)
+        assert isinstance(distribution, Categorical)
+        return jnp.sum(distribution.logits**2) + jnp.sum(value**2)  # the least that depends on all that comes out
+
+    def one_agent(common: Any, size: jax.Array) -> tuple[tuple[()], Any]:
+        weights, rows = common
+        return (), few_agents_at_a_time(jax.grad(loss))(weights, size * rows)
+
+    def add(common: Any, total: Any, terms: Any, valid: jax.Array) -> Any:
+        del common
+        return jax.tree.map(lambda x, y: x + jnp.tensordot(valid.astype(y.dtype), y, 1), total, terms)
+
+    def play(key: jax.Array, sizes: jax.Array) -> tuple[jax.Array, Any]:
+        del key
+        fold = Fold(jax.eval_shape(lambda: weights), add)
+        _, total = agent_map(
+            one_agent, (weights, rows), (sizes,), chunk_size=_chunk_size(setting), mesh=mesh, fold=fold
+        )
+        return sizes, total
+
+    sizes = jnp.linspace(0.5, 1.5, setting.num_agents)  # what agents differ in
+    call, seconds = repeated(play, _spread(sizes, setting.num_agents, mesh))
+    env_steps = setting.num_agents * setting.num_envs * setting.num_steps
+    return Work(
+        call, seconds, env_steps * gradient_flop(setting), env_steps, reference=functools.partial(our_round, setting)
+    )
 
 
 def our_round(setting: Setting, step: Any = optax.adam, **parts: Any) -> Work:

@@ -54,7 +54,7 @@ def against_flower(setting: Setting) -> Work:
 def against_torch_tutorial(setting: Setting) -> Work:
     """Trainings of the preset `tutorial-exact` against the same in PyTorch, both from a new model on in every call.
 
-    Whole episodes: here every environment is computed to the horizon `num_steps`, there an episode ends when it ends.
+    Whole episodes: here environments are computed until all of an agent's chunk have ended, there one by one.
     """
     config = preset("tutorial-exact").replace(
         num_agents=setting.num_agents,

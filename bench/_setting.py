@@ -10,8 +10,8 @@ from typing import Any
 
 
 WORKS = (
-    "matmul", "gymnax_random", "gymnax_policy", "network", "rollout", "round", "ppo", "lsa", "lsa_double", "arrivals",
-    "acting", "sgd", "noisy", "trimmed", "cohort", "processes", "preset", "peer_sb3", "peer_flower",
+    "matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout", "round", "ppo", "lsa", "lsa_double",
+    "arrivals", "acting", "sgd", "noisy", "trimmed", "cohort", "processes", "preset", "peer_sb3", "peer_flower",
     "peer_torch_tutorial", "peer_gymnax",
 )  # fmt: skip
 

@@ -13,10 +13,11 @@ ROUND = Setting("round", num_agents=1000, num_envs=8, num_steps=200)
 
 
 def limit(num_devices: int) -> Iterator[Setting]:
-    """What this machine can do at best, and what its users have today."""
+    """What this machine can do at best, with products and with the policy's network, and what its users have today."""
     yield Setting("matmul", num_devices=num_devices)
     for num_agents in (100, 1000):
-        yield dataclasses.replace(ROUND, work="network", num_agents=num_agents, num_devices=num_devices)
+        for work in ("network", "gradient"):
+            yield dataclasses.replace(ROUND, work=work, num_agents=num_agents, num_devices=num_devices)
     for work in ("gymnax_random", "gymnax_policy"):
         for num_envs in (256, 4096, 65536):
             yield Setting(work, num_envs=num_envs, num_devices=num_devices)

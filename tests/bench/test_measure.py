@@ -109,7 +109,7 @@ def test_not_json_is_refused(tmp_path: Path) -> None:
         read([file])
 
 
-@pytest.mark.parametrize("work", ["matmul", "gymnax_random", "gymnax_policy", "rollout"])
+@pytest.mark.parametrize("work", ["matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout"])
 def test_other_works_are_measured(work: str) -> None:
     m = measure(dataclasses.replace(TINY, work=work, num_envs=4), SHORT)
     assert Measurement.from_json(m.to_json()) == m
