@@ -38,6 +38,7 @@ from ._neutral import Star as Star
 from ._neutral import everyone as everyone
 from ._neutral import star as star
 from ._processes import fetch as fetch
+from ._random import permutation as permutation
 from ._random import quick as quick
 from ._roles import Aggregator as Aggregator
 from ._roles import EnvFamily as EnvFamily

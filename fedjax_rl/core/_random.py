@@ -1,4 +1,4 @@
-"""A random generator that costs little: an agent draws several numbers in every step of its environments."""
+"""Random numbers and orders that cost little: an agent draws several numbers in every step of its environments."""
 
 import math
 
@@ -28,6 +28,29 @@ def quick(key: jax.Array) -> jax.Array:
     """
     # Other generators have longer keys, whose first two words tell them apart as well.
     return jax.random.wrap_key_data(jax.random.key_data(key)[..., :2], impl=_GENERATOR)
+
+
+def permutation(key: jax.Array, size: int) -> jax.Array:
+    """The numbers 0 to size - 1 in random order, i32[size]: `jax.random.permutation`, many times as fast on a CPU.
+
+    What XLA sorts quickly are single integers: a word holds random bits and, below them, a position. Further sorts of
+    what came out add bits (a radix sort) until there are at least twice as many as a position has. Two numbers keep
+    their order where all their bits agree: on average, less than one of the size (size - 1) / 2 pairs.
+
+    Args:
+        key: a typed key of any generator.
+        size: how many, at most 2^31.
+    """
+    below = max(1, (size - 1).bit_length())  # bits of a position
+    position = jax.lax.iota(jnp.uint32, size)
+    mask = jnp.uint32((1 << below) - 1)
+    digits = jax.random.bits(key, (-(-2 * below // (32 - below)), size), jnp.uint32) & ~mask
+    order = None
+    for digit in digits:
+        now = jnp.sort(digit | position) & mask
+        order = now if order is None else order[now]
+    assert order is not None
+    return order.astype(jnp.int32)
 
 
 def _mix(x: jax.Array) -> jax.Array:

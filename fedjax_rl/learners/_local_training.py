@@ -20,6 +20,7 @@ from ..core import (
     check_flag,
     component,
     few_agents_at_a_time,
+    permutation,
     seal,
     static,
     tree,
@@ -359,7 +360,7 @@ def _fit(
             index, rows = slot
             return in_order(carry, (index, tree.take(batch, rows)))
 
-        order = jax.random.permutation(k_shuffle, size).reshape(learner.num_minibatches, -1)
+        order = permutation(k_shuffle, size).reshape(learner.num_minibatches, -1)
         return jax.lax.scan(shuffled, carry, (number, order))
 
     def whole(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:
