@@ -97,7 +97,7 @@ def our_network(setting: Setting) -> Work:
 def our_gradient(setting: Setting) -> Work:
     """The gradient of the policy's network alone, agent by agent, as often and of as many rows as in the round.
 
-    No round whose agents each take a gradient of their own can be faster than this and `our_network` together.
+    A round that acts, and then takes a gradient of each agent, is no faster than `our_network` and this together.
     """
     mesh = make_mesh(setting.num_devices)
     policy = mlp_policy(cartpole_family(FAMILY).env, hidden_sizes=setting.hidden_sizes)

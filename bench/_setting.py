@@ -35,6 +35,11 @@ class Setting:
     def __post_init__(self) -> None:
         if self.work not in WORKS:
             raise ValueError(f"work must be one of {', '.join(WORKS)}, got {self.work!r}")
+        if self.work == "gradient" and self.num_envs * self.num_steps < 128:
+            raise ValueError(
+                "num_envs x num_steps must be at least 128 for the work gradient (rounds take the gradients of several "
+                f"agents with less together), got {self.num_envs} x {self.num_steps}"
+            )
 
     @property
     def label(self) -> str:

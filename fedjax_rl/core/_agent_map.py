@@ -14,6 +14,8 @@ from jax.sharding import PartitionSpec as P
 
 PyTree = Any
 
+_LARGE = 2**20  # bytes of a leaf on a device
+
 
 def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTree:
     """Pins where a carried state lives, so that it comes out of a round as it went in.
@@ -117,10 +119,14 @@ def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
     leaves, structure = jax.tree.flatten(stacked)
     keys = {i: jax.random.key_impl(x) for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jax.dtypes.extended)}
     leaves = [jax.random.key_data(x) if i in keys else x for i, x in enumerate(leaves)]
-    for dtype in sorted({x.dtype.name for x in leaves}):  # devices meet once a type, not once a leaf
-        members = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+    packs: dict[Any, list[int]] = {}  # devices meet once a type, not once a leaf; large leaves alone: a pack is a copy
+    for i, x in enumerate(leaves):
+        packs.setdefault((x.dtype, i if x.nbytes > _LARGE else None), []).append(i)
+    for members in packs.values():
         widths = [math.prod(leaves[i].shape[1:]) for i in members]
-        rows = jnp.concatenate([leaves[i].reshape(-1, width) for i, width in zip(members, widths, strict=True)], 1)
+        rows = jnp.concatenate(
+            [leaves[i].reshape(len(leaves[i]), width) for i, width in zip(members, widths, strict=True)], 1
+        )
         found = lax.all_gather(rows, "agents")
         devices, per_device = found.shape[:2]
         share = [min(per_device, max(0, num - device * per_device)) for device in range(devices)]

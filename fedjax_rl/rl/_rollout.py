@@ -59,7 +59,7 @@ class Episodes(NamedTuple):
 
     num: jax.Array  # i32[]
     total_return: jax.Array  # f32[] undiscounted, each from its beginning on
-    total_length: jax.Array  # i32[] steps, each from its beginning on
+    total_length: jax.Array  # integer[] steps, each from its beginning on
 
 
 class _World(NamedTuple):

@@ -111,12 +111,17 @@ def test_not_json_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("work", ["matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout"])
 def test_other_works_are_measured(work: str) -> None:
-    m = measure(dataclasses.replace(TINY, work=work, num_envs=4), SHORT)
+    m = measure(dataclasses.replace(TINY, work=work, num_envs=4, num_steps=32), SHORT)
     assert Measurement.from_json(m.to_json()) == m
     assert m.agent_updates_per_second is None
     assert (m.env_steps_per_second is None) is (work == "matmul")
     assert (m.share_of_bound is None) is (work in ("matmul", "gymnax_random"))
     assert m.matmul_gflops > 0
+
+
+def test_gradients_that_a_round_would_take_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 128"):
+        dataclasses.replace(TINY, work="gradient")
 
 
 def test_too_many_devices_are_refused() -> None:

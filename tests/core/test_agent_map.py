@@ -1,0 +1,45 @@
+"""Agents on several devices get what they get on one, whatever the leaves of their state are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fedjax_rl.core import agent_map, make_mesh
+
+
+def each(common, number):
+    """One leaf of every kind that a state may have."""
+    key = jax.random.fold_in(common, number)
+    noise = jax.random.normal(key, (300, 300))  # 3 agents on a device: more than 1 MiB
+    state = {
+        "large": noise,
+        "small": noise[0],
+        "scalar": noise[0, 0],
+        "integer": number,
+        "byte": number.astype(jnp.uint8),
+        "flag": number % 2 == 0,
+        "half": noise[1].astype(jnp.bfloat16),
+        "empty": jnp.zeros((0,)),
+        "empty rows": jnp.zeros((3, 0), jnp.int32),
+        "key": key,
+        "keys": jax.random.split(key, 3),
+        "other key": jax.random.key(number, impl="rbg"),
+    }
+    return state, (noise[2], number)
+
+
+def plain(tree):
+    """NumPy arrays, keys as their words."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+@pytest.mark.parametrize("num_agents, num_devices", [(3, 2), (5, 2), (5, 4), (6, 4), (9, 4), (13, 4)])
+@pytest.mark.parametrize("chunk_size", [None, 2])
+def test_agents_that_do_not_divide(num_agents, num_devices, chunk_size):
+    numbers, key = jnp.arange(num_agents), jax.random.key(0)
+    expected = plain(jax.jit(lambda xs: jax.vmap(each, (None, 0))(key, xs))(numbers))
+    mesh = make_mesh(num_devices)
+    found = jax.jit(lambda xs: agent_map(each, key, (xs,), chunk_size=chunk_size, mesh=mesh))(numbers)
+    jax.tree.map(np.testing.assert_array_equal, plain(found), expected)
