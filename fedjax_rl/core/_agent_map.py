@@ -104,7 +104,7 @@ def agent_map(
             kept, terms = _of_all_devices((kept, terms), num)
         if fold is None:
             return kept, terms
-        return kept, carry if mesh is None else lax.psum(carry, "agents")
+        return kept, carry if mesh is None else _of_all_sums(carry)
 
     if mesh is None:
         return one_device(common, xs)
@@ -119,22 +119,42 @@ def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
     leaves, structure = jax.tree.flatten(stacked)
     keys = {i: jax.random.key_impl(x) for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jax.dtypes.extended)}
     leaves = [jax.random.key_data(x) if i in keys else x for i, x in enumerate(leaves)]
-    packs: dict[Any, list[int]] = {}  # devices meet once a type, not once a leaf; large leaves alone: a pack is a copy
-    for i, x in enumerate(leaves):
-        packs.setdefault((x.dtype, i if x.nbytes > _LARGE else None), []).append(i)
-    for members in packs.values():
-        widths = [math.prod(leaves[i].shape[1:]) for i in members]
-        rows = jnp.concatenate(
-            [leaves[i].reshape(len(leaves[i]), width) for i, width in zip(members, widths, strict=True)], 1
-        )
+    per_device = len(leaves[0]) if leaves else 0
+
+    def gather(rows: jax.Array) -> jax.Array:
         found = lax.all_gather(rows, "agents")
-        devices, per_device = found.shape[:2]
-        share = [min(per_device, max(0, num - device * per_device)) for device in range(devices)]
-        whole = jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
-        for i, part in zip(members, jnp.split(whole, list(itertools.accumulate(widths))[:-1], 1), strict=True):
-            leaves[i] = part.reshape(num, *leaves[i].shape[1:])
+        share = [min(per_device, max(0, num - device * per_device)) for device in range(len(found))]
+        return jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
+
+    rows = _at_once(gather, [x.reshape(per_device, math.prod(x.shape[1:])) for x in leaves])
+    leaves = [row.reshape(num, *x.shape[1:]) for row, x in zip(rows, leaves, strict=True)]
     leaves = [jax.random.wrap_key_data(x, impl=keys[i]) if i in keys else x for i, x in enumerate(leaves)]
     return jax.tree.unflatten(structure, leaves)
+
+
+def _of_all_sums(sums: PyTree) -> PyTree:
+    """The sums over all devices."""
+    leaves, structure = jax.tree.flatten(sums)
+    totals = _at_once(lambda x: lax.psum(x, "agents"), [x.reshape(1, x.size) for x in leaves])
+    return jax.tree.unflatten(structure, [y.reshape(x.shape) for x, y in zip(leaves, totals, strict=True)])
+
+
+def _at_once(meet: Callable[[jax.Array], jax.Array], leaves: list[jax.Array]) -> list[jax.Array]:
+    """`meet`, by which devices exchange an array, of all leaves [R, ?] of one type side by side.
+
+    An exchange costs what its first byte costs (between processes a millisecond). Large leaves go alone: a pack is a
+    copy.
+    """
+    packs: dict[Any, list[int]] = {}
+    for i, x in enumerate(leaves):
+        packs.setdefault((x.dtype, i if x.nbytes > _LARGE else None), []).append(i)
+    found = list(leaves)
+    for members in packs.values():
+        ends = list(itertools.accumulate(leaves[i].shape[1] for i in members))
+        parts = jnp.split(meet(jnp.concatenate([leaves[i] for i in members], 1)), ends[:-1], 1)
+        for i, part in zip(members, parts, strict=True):
+            found[i] = part
+    return found
 
 
 def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..., PyTree]:

@@ -41,9 +41,21 @@ def mask(metric: Metric, present: jax.Array) -> Metric:
     return jax.tree.map(lambda x: jnp.where(present, x, jnp.zeros((), x.dtype)), metric)
 
 
-def reduce(metric: Metric) -> jax.Array:
-    """Folds the stacked reports [M] into one scalar."""
-    if isinstance(metric, Max):
-        return jnp.max(metric.value, initial=0)
-    sums = [jnp.sum(x) for x in metric]
-    return sums[0] if len(sums) == 1 else sums[0] / sums[1]
+def reduce(metrics: Mapping[str, Metric]) -> dict[str, jax.Array]:
+    """Folds the stacked reports [M] of every metric into one scalar each.
+
+    All numbers of a type are added up at once: devices that hold a part of the reports each then meet once for them.
+    """
+    alike: dict[tuple[bool, Any], list[tuple[str, int]]] = {}
+    for name, metric in metrics.items():
+        for i, x in enumerate(metric):
+            alike.setdefault((isinstance(metric, Max), x.dtype), []).append((name, i))
+    folded: dict[tuple[str, int], jax.Array] = {}
+    for (greatest, _), places in alike.items():
+        stacked = jnp.stack([metrics[name][i] for name, i in places])
+        results = jnp.max(stacked, 1, initial=0) if greatest else jnp.sum(stacked, 1)
+        folded |= dict(zip(places, results, strict=True))
+    return {
+        name: folded[name, 0] / folded[name, 1] if isinstance(metric, Mean) else folded[name, 0]
+        for name, metric in metrics.items()
+    }

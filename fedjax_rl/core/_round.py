@@ -122,7 +122,7 @@ class Round:
                     present &= metrics[absent].total == 0
             metrics |= jax.vmap(self._arrivals)(present, envelopes)
             mail = Mail(envelopes, None, address)
-        reduced = {name: reports.reduce(value) for name, value in metrics.items()}
+        reduced = reports.reduce(metrics)
         pushing = cohort
         if self.topology.stale:
             # Never so; but where versions are written after they were read, the compiler need not copy all N of them.

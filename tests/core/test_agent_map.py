@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.core import agent_map, make_mesh
+from fedjax_rl.core import Fold, agent_map, make_mesh
 
 
 def each(common, number):
@@ -43,3 +43,23 @@ def test_agents_that_do_not_divide(num_agents, num_devices, chunk_size):
     mesh = make_mesh(num_devices)
     found = jax.jit(lambda xs: agent_map(each, key, (xs,), chunk_size=chunk_size, mesh=mesh))(numbers)
     jax.tree.map(np.testing.assert_array_equal, plain(found), expected)
+
+
+def test_sums_over_agents_on_several_devices():
+    # One leaf beyond 1 MiB, several small ones of two types, and one without elements.
+    shapes = {"large": (600, 500), "matrix": (3, 2), "scalar": (), "empty": (0, 4)}
+
+    def terms(common, number):
+        values = {name: jnp.full(shape, number, jnp.float32) for name, shape in shapes.items()}
+        return (), (values, {"count": number, "counts": jnp.stack([number, 2 * number])})
+
+    def add(common, total, rows, valid):
+        return jax.tree.map(lambda x, y: x + jnp.tensordot(valid.astype(y.dtype), y, 1), total, rows)
+
+    numbers = jnp.arange(1, 9)
+    fold = Fold(jax.eval_shape(lambda: terms(None, numbers[0])[1]), add)
+    run = jax.jit(lambda xs: agent_map(terms, (), (xs,), chunk_size=1, mesh=make_mesh(4), fold=fold))
+    values, counts = run(numbers)[1]
+    jax.tree.map(np.testing.assert_array_equal, values, {name: np.full(shape, 36.0) for name, shape in shapes.items()})
+    jax.tree.map(np.testing.assert_array_equal, counts, {"count": 36, "counts": [36, 72]})
+    assert values["large"].dtype == jnp.float32 and counts["count"].dtype == jnp.int32

@@ -40,8 +40,10 @@ def test_a_mean_exchanges_one_sum_of_the_parameters():
     # One of floats, the parameters among them, and one of counts: XLA adds up types apart.
     assert len(found) == 2
     floats, counts = sorted((sizes for _, sizes in found), key=sum, reverse=True)
+    # The model and the total weight, and the metrics: between processes, every array is an exchange of its own.
+    assert len(floats) <= 2 and len(counts) <= 2
     assert num_params <= sum(floats) < num_params + 20
-    assert max(counts) == 1
+    assert sum(counts) < 20
 
 
 @pytest.mark.parametrize("num_agents", [5, 18])
