@@ -1,5 +1,6 @@
 """One of several processes that run rounds together, told when by lines; see `our_processes`."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ def main() -> None:
     from bench.peers import _protocol
 
     asked = _protocol.request()
+    if hasattr(os, "sched_setaffinity"):  # cores of its own, as a batch system gives them
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[asked["process_id"] :: asked["num_processes"]] or cores)
 
     import jax
 

@@ -106,7 +106,9 @@ def processes(num_devices: int) -> Iterator[Setting]:
     """Two processes with a device each against one with two."""
     del num_devices
     for num_agents in (100, 1000):
-        yield dataclasses.replace(ROUND, work="processes", num_agents=num_agents, num_devices=2)
+        # As many agent updates per call: a call of processes is two messages to them.
+        rounds = 1000 // num_agents
+        yield dataclasses.replace(ROUND, work="processes", num_agents=num_agents, rounds_per_call=rounds, num_devices=2)
 
 
 def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
