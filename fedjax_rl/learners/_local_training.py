@@ -137,7 +137,7 @@ class LocalTraining(Learner):
         return Shared(params, statistics, optimizer, tuple(c.init_shared(params) for c in self.corrections))
 
     def init_local(self, key: jax.Array, env: Any, physics: PyTree, shared: Shared) -> Local:
-        optimizer = self.optimizer.build().init(shared.params) if self.optimizer_state == "keep" else ()
+        optimizer = self.local_rule.init(shared.params) if self.optimizer_state == "keep" else ()
         corrections = tuple(c.init_local(shared.params) for c in self.corrections)
         statistics = self.objective.init_statistics(env) if self.personal else ()
         return Local(self.objective.init_local(key, env, physics, shared.params), statistics, optimizer, corrections)
@@ -151,7 +151,7 @@ class LocalTraining(Learner):
         if work is not None:
             self._check_work()
         start = {
-            "reset": lambda: self.optimizer.build().init(download.params),
+            "reset": lambda: self.local_rule.init(download.params),
             "keep": lambda: local.optimizer,
             "average": lambda: download.optimizer,
         }
@@ -245,6 +245,11 @@ class LocalTraining(Learner):
     def num_steps(self) -> int:
         """Gradient steps of a whole round of an agent."""
         return self.num_local_steps * self.num_epochs * self.num_minibatches
+
+    @property
+    def local_rule(self) -> optax.GradientTransformation:
+        """What an agent steps by; moments that travel keep the shape of the model, for transforms that look at it."""
+        return self.optimizer.build(flat=self.optimizer_state != "average")
 
     @property
     def learning_rate(self) -> Any:
@@ -341,7 +346,7 @@ def _fit(
         if learner.upload == "gradient":
             spread = _variance(learner.objective, lambda p, b: loss_at(p, b)[0], params, rows, learner.measure_variance)
             return (params, optimizer, tuple(memories)), ((gradient, spread), report)
-        updates, optimizer = learner.optimizer.build().update(gradient, optimizer, params)
+        updates, optimizer = learner.local_rule.update(gradient, optimizer, params)
         return (optax.apply_updates(params, updates), optimizer, tuple(memories)), ((), report)
 
     def epoch(carry: PyTree, epoch: jax.Array) -> tuple[PyTree, PyTree]:

@@ -9,6 +9,13 @@ import optax
 from ..core import check_range, component, is_concrete, static
 
 
+# Rules that treat every number alike, wherever it stands. (Plain SGD does too, and remembers nothing to be laid out.)
+_ELEMENTWISE = (
+    optax.adagrad, optax.adam, optax.adamw, optax.amsgrad, optax.lion, optax.nadam, optax.nadamw, optax.radam,
+    optax.rmsprop, optax.yogi,
+)  # fmt: skip
+
+
 @component
 class Optimizer:
     """An optax factory and its hyper-parameters; a sweep over them is a `vmap`, a changed value never recompiles."""
@@ -17,9 +24,16 @@ class Optimizer:
     factory: Callable[..., optax.GradientTransformation] = static()
     settings: tuple[tuple[str, Any], ...] = static(default=())  # what is no number: schedules, masks, flags
 
-    def build(self) -> optax.GradientTransformation:
-        """The transformation itself, inside the trace."""
-        return self.factory(**self.hyperparameters, **dict(self.settings))
+    def build(self, *, flat: bool = False) -> optax.GradientTransformation:
+        """The transformation itself, inside the trace.
+
+        Args:
+            flat: keep the moments of a whole model as one vector where that changes nothing, for a rule that treats
+                every number alike and masks none: a step then is a few kernels, and not three for each leaf.
+        """
+        rule = self.factory(**self.hyperparameters, **dict(self.settings))
+        alike = self.factory in _ELEMENTWISE and "mask" not in dict(self.settings)
+        return optax.flatten(rule) if flat and alike else rule
 
 
 def optimizer(

@@ -9,11 +9,13 @@ import pytest
 from fedjax_rl import aggregators, make_round, participation, run, topologies, transforms
 from fedjax_rl.core import component
 from fedjax_rl.learners import local_training, optimizer, proximal, server_optimizer
+from fedjax_rl.learners._optimizer import _ELEMENTWISE as ELEMENTWISE
 from tests.oracles import fedavg as oracle
 from tests.probes.rows import RowsFamily, RowsObjective, RowsPhysics
 
 
 K, S, D, ROUNDS = 4, 6, 3, 3
+SHAPES = {"vector": (2,), "matrix": (3, 2), "number": ()}
 pytestmark = pytest.mark.usefixtures("x64")
 
 
@@ -30,6 +32,10 @@ def play(data, make_learner, *, num_rounds=ROUNDS, **kwargs):
     round_ = make_round(family, learner, aggregators.mean(), num_agents=K, **kwargs)
     state, history = run(round_, round_.init(jax.random.key(0)), num_rounds)
     return round_.policies(state, jnp.arange(K))["theta"], history
+
+
+def only_matrices(params):
+    return jax.tree.map(lambda x: x.ndim > 1, params)
 
 
 def gradient(data):
@@ -191,8 +197,43 @@ def test_what_an_optimizer_is_compiled_with_can_be_compared():
         optimizer(optax.adamw, learning_rate=0.1, mask={"head": False})
     with pytest.raises(ValueError, match="mask must be hashable"):
         optimizer(optax.adamw, learning_rate=0.1, mask=(True, [False]))
-    masked = optimizer(optax.adamw, learning_rate=0.1, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params))
+    masked = optimizer(optax.adamw, learning_rate=0.1, mask=only_matrices)
     assert isinstance(masked.build(), optax.GradientTransformation)
+
+
+@pytest.mark.parametrize("factory", ELEMENTWISE, ids=lambda f: getattr(f, "__name__", "partial"))
+def test_moments_as_one_vector_change_nothing(factory):
+    generator = np.random.default_rng(1)
+    params = {name: jnp.asarray(generator.normal(size=shape)) for name, shape in SHAPES.items()}
+    rule = optimizer(factory, learning_rate=0.1)
+    found = []
+    for flat in (False, True):
+        step, values, generator = rule.build(flat=flat), params, np.random.default_rng(2)
+        state = step.init(values)
+        for _ in range(4):
+            gradient = jax.tree.map(lambda x: jnp.asarray(generator.normal(size=x.shape)), values)  # noqa: B023
+            updates, state = step.update(gradient, state, values)
+            values = optax.apply_updates(values, updates)
+        found.append(values)
+        moments = {x.shape for x in jax.tree.leaves(state) if x.ndim}
+        assert moments == ({(2 + 6 + 1,)} if flat else {(2,), (3, 2)})
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-12), *found)
+    assert np.all(np.asarray(found[0]["matrix"]) != params["matrix"])
+
+
+@pytest.mark.parametrize("state", ["reset", "keep", "average"])
+def test_only_moments_that_stay_with_an_agent_are_one_vector(state):
+    learner = local_training(
+        RowsObjective(np.zeros(2)), optimizer(optax.adam, learning_rate=0.1), optimizer_state=state
+    )
+    moments = learner.local_rule.init({"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)})
+    assert len(jax.tree.leaves(moments)) == (5 if state == "average" else 3)  # a count, and two moments of each leaf
+
+
+def test_rules_that_look_at_leaves_are_not_flattened():
+    masked = optimizer(optax.adamw, learning_rate=0.1, weight_decay=0.5, mask=only_matrices)
+    for rule in (masked, optimizer(optax.lamb, learning_rate=0.1), optimizer(optax.adam(0.1))):
+        assert len(jax.tree.leaves(rule.build(flat=True).init({"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}))) >= 5
 
 
 @pytest.mark.parametrize("state", ["reset", "keep"])
