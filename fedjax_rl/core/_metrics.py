@@ -1,5 +1,6 @@
 """What an agent reports, and how reports of many agents become one number."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ def mask(metric: Metric, present: jax.Array) -> Metric:
 
 
 def reduce(metrics: Mapping[str, Metric]) -> dict[str, jax.Array]:
-    """Folds the stacked reports [M] of every metric into one scalar each.
+    """Folds the stacked reports [M, ...] of every metric into one scalar each.
 
     All numbers of a type are added up at once: devices that hold a part of the reports each then meet once for them.
     """
@@ -52,9 +53,10 @@ def reduce(metrics: Mapping[str, Metric]) -> dict[str, jax.Array]:
             alike.setdefault((isinstance(metric, Max), x.dtype), []).append((name, i))
     folded: dict[tuple[str, int], jax.Array] = {}
     for (greatest, _), places in alike.items():
-        stacked = jnp.stack([metrics[name][i] for name, i in places])
-        results = jnp.max(stacked, 1, initial=0) if greatest else jnp.sum(stacked, 1)
-        folded |= dict(zip(places, results, strict=True))
+        fold = functools.partial(jnp.max, initial=0) if greatest else jnp.sum
+        each = [metrics[name][i] for name, i in places]
+        stacked = jnp.stack([fold(x.reshape(len(x), -1), axis=1) for x in each])
+        folded |= dict(zip(places, fold(stacked, axis=1), strict=True))
     return {
         name: folded[name, 0] / folded[name, 1] if isinstance(metric, Mean) else folded[name, 0]
         for name, metric in metrics.items()

@@ -31,7 +31,7 @@ def quick(key: jax.Array) -> jax.Array:
 
 
 def permutation(key: jax.Array, size: int) -> jax.Array:
-    """The numbers 0 to size - 1 in random order, i32[size]: `jax.random.permutation`, many times as fast on a CPU.
+    """The numbers 0 to size - 1 in random order, i32[size]: `jax.random.permutation`, two to five times as fast.
 
     What XLA sorts quickly are single integers: a word holds random bits and, below them, a position. Further sorts of
     what came out add bits (a radix sort) until there are at least twice as many as a position has. Two numbers keep

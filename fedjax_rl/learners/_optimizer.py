@@ -29,10 +29,12 @@ class Optimizer:
 
         Args:
             flat: keep the moments of a whole model as one vector where that changes nothing, for a rule that treats
-                every number alike and masks none: a step then is a few kernels, and not three for each leaf.
+                every number alike (no mask, no arrays as hyper-parameters): a step then is a few kernels, and not
+                three for each leaf.
         """
         rule = self.factory(**self.hyperparameters, **dict(self.settings))
-        alike = self.factory in _ELEMENTWISE and "mask" not in dict(self.settings)
+        numbers = all(jnp.ndim(value) == 0 for value in self.hyperparameters.values())
+        alike = self.factory in _ELEMENTWISE and numbers and "mask" not in dict(self.settings)
         return optax.flatten(rule) if flat and alike else rule
 
 

@@ -114,7 +114,7 @@ class Checkpoints:
 
     def _check(self, like: Any) -> None:
         """Tells a foreign checkpoint by the description of its leaves, before anything is read."""
-        foreign = f"the checkpoint in {self.path} belongs to another configuration"
+        foreign = f"the checkpoint in {self.path} belongs to another configuration, or another version wrote it"
         saved, wanted = self._restore(counters=self._ocp.args.JsonRestore())["counters"]["leaves"], _described(like)
         for name in sorted(set(saved) ^ set(wanted)):
             raise ValueError(f"{foreign}: {name} is only {'there' if name in saved else 'here'}")

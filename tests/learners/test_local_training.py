@@ -232,7 +232,8 @@ def test_only_moments_that_stay_with_an_agent_are_one_vector(state):
 
 def test_rules_that_look_at_leaves_are_not_flattened():
     masked = optimizer(optax.adamw, learning_rate=0.1, weight_decay=0.5, mask=only_matrices)
-    for rule in (masked, optimizer(optax.lamb, learning_rate=0.1), optimizer(optax.adam(0.1))):
+    rates = optimizer(optax.adam, learning_rate=jnp.array([0.1, 0.2, 0.3]))
+    for rule in (masked, rates, optimizer(optax.lamb, learning_rate=0.1), optimizer(optax.adam(0.1))):
         assert len(jax.tree.leaves(rule.build(flat=True).init({"a": jnp.zeros((2, 3)), "b": jnp.zeros(4)}))) >= 5
 
 
