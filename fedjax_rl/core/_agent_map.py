@@ -70,41 +70,44 @@ def agent_map(
         mesh, devices = None, 1
     per_device = -(-num // devices)
     chunks = -(-per_device // min(chunk_size or per_device, per_device))
-    size = -(-per_device // chunks)  # even chunks: one trace serves all, at most chunks - 1 padding slots per device
+    size = -(-per_device // chunks)  # even chunks: one trace serves all; the last ones begin earlier, and repeat some
     even = per_device * devices == num
 
-    def one_chunk(common: PyTree, carry: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
+    def one_chunk(common: PyTree, total: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
         if size == 1:
             out = f(common, *jax.tree.map(lambda x: x[0], xs))
             kept, terms = jax.tree.map(lambda x: jnp.asarray(x)[None], out)
         else:
             kept, terms = jax.vmap(lambda x: f(common, *x))(xs)
-        return (carry, (kept, terms)) if fold is None else (fold.add(common, carry, terms, valid), (kept, None))
+        return (total, (kept, terms)) if fold is None else (fold.add(common, total, terms, valid), (kept, ()))
+
+    def in_turn(common: PyTree, zero: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
+        kept, terms = jax.eval_shape(f, common, *jax.tree.map(lambda x: x[0], xs))
+        spec = (kept, terms if fold is None else ())
+        results = jax.tree.map(lambda x: lax.empty((per_device, *x.shape), x.dtype), spec)
+
+        def turn(number: jax.Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
+            total, results = carry
+            begin = jnp.minimum(number * size, per_device - size)
+            new = begin + jnp.arange(size) >= number * size
+            total, rows = one_chunk(common, total, new & _rows(valid, begin, size), _rows(xs, begin, size))
+            return total, jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, begin, 0), results, rows)
+
+        return lax.fori_loop(0, chunks, turn, (zero, results))
 
     def one_device(common: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
         valid = jnp.ones((per_device,), bool)
         if not even:  # every device holds all agents; the last ones begin earlier, and repeat what others do
             begin = lax.axis_index("agents") * per_device
             start = jnp.minimum(begin, num - per_device)
-            xs = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, per_device), xs)
+            xs = _rows(xs, start, per_device)
             valid = start + jnp.arange(per_device) >= begin
-        zero = None if fold is None else jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), fold.zero)
-        missing = chunks * size - per_device
-        if missing:
-            valid = jnp.concatenate([valid, jnp.zeros((missing,), bool)])
-            xs = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)]), xs)
-        split = jax.tree.map(lambda x: x.reshape(chunks, size, *x.shape[1:]), (valid, xs))
-        if chunks == 1:
-            carry, out = one_chunk(common, zero, *jax.tree.map(lambda x: x[0], split))
-        else:
-            carry, out = lax.scan(lambda carry, slot: one_chunk(common, carry, *slot), zero, split)
-            out = jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:per_device], out)
-        kept, terms = out
-        if not even:
-            kept, terms = _of_all_devices((kept, terms), num)
+        zero = () if fold is None else jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), fold.zero)
+        total, results = (one_chunk if chunks == 1 else in_turn)(common, zero, valid, xs)
+        kept, terms = results if even else _of_all_devices(results, num)
         if fold is None:
             return kept, terms
-        return kept, carry if mesh is None else _of_all_sums(carry)
+        return kept, total if mesh is None else _of_all_sums(total)
 
     if mesh is None:
         return one_device(common, xs)
@@ -112,6 +115,10 @@ def agent_map(
     out_specs = (each, each if fold is None else P())
     run = jax.shard_map(one_device, mesh=mesh, in_specs=(P(), each), out_specs=out_specs, check_vma=False)
     return run(common, xs)
+
+
+def _rows(stacked: PyTree, begin: Any, size: int) -> PyTree:
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, begin, size), stacked)
 
 
 def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
