@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fedjax_rl.aggregators import mean
-from fedjax_rl.core import Fold, agent_map, compile_rounds, few_agents_at_a_time, make_mesh, make_round
+from fedjax_rl.core import Fold, agent_map, compile_rounds, few_agents_at_a_time, make_mesh, make_round, tree
 from fedjax_rl.envs import cartpole_family, garnet_family
 from fedjax_rl.learners import Correction, LocalTraining, actor_critic, federated_td, local_training, optimizer, ppo
 from fedjax_rl.participation import first_arrivals, ratio_system, uniform_cohort
@@ -115,7 +115,7 @@ def our_gradient(setting: Setting) -> Work:
 
     def add(common: Any, total: Any, terms: Any, valid: jax.Array) -> Any:
         del common
-        return jax.tree.map(lambda x, y: x + jnp.tensordot(valid.astype(y.dtype), y, 1), total, terms)
+        return tree.add(total, tree.weighted_sum(terms, valid))
 
     def play(key: jax.Array, sizes: jax.Array) -> tuple[jax.Array, Any]:
         del key

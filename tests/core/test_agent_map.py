@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.core import Fold, agent_map, make_mesh
+from fedjax_rl.core import Fold, agent_map, make_mesh, tree
 
 
 def each(common, number):
@@ -54,7 +54,7 @@ def test_sums_over_agents_on_several_devices():
         return (), (values, {"count": number, "counts": jnp.stack([number, 2 * number])})
 
     def add(common, total, rows, valid):
-        return jax.tree.map(lambda x, y: x + jnp.tensordot(valid.astype(y.dtype), y, 1), total, rows)
+        return tree.add(total, tree.weighted_sum(rows, valid))
 
     numbers = jnp.arange(1, 9)
     fold = Fold(jax.eval_shape(lambda: terms(None, numbers[0])[1]), add)
@@ -63,3 +63,35 @@ def test_sums_over_agents_on_several_devices():
     jax.tree.map(np.testing.assert_array_equal, values, {name: np.full(shape, 36.0) for name, shape in shapes.items()})
     jax.tree.map(np.testing.assert_array_equal, counts, {"count": 36, "counts": [36, 72]})
     assert values["large"].dtype == jnp.float32 and counts["count"].dtype == jnp.int32
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 4, 6, 7])
+def test_agents_that_do_not_fill_their_chunks_count_once(chunk_size, num_devices):
+    def one(common, number):
+        return {"square": number**2, "row": jnp.full((3,), number)}, jnp.asarray(common * number)
+
+    fold = Fold(
+        jax.ShapeDtypeStruct((), jnp.int32), lambda _, total, terms, valid: total + jnp.sum(jnp.where(valid, terms, 0))
+    )
+    layout = {"chunk_size": chunk_size, "mesh": make_mesh(num_devices)}
+    numbers = jnp.arange(3, 10)
+    kept, total = jax.jit(lambda xs: agent_map(one, 10, (xs,), fold=fold, **layout))(numbers)
+    stacked, terms = jax.jit(lambda xs: agent_map(one, 10, (xs,), **layout))(numbers)
+    expected = {"square": numbers**2, "row": np.tile(numbers[:, None], 3)}
+    for found in (kept, stacked):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    np.testing.assert_array_equal(terms, 10 * numbers)
+    assert total == 10 * numbers.sum()
+
+
+def test_chunks_that_are_not_full_copy_nobody():
+    # 5 chunks of 2 and one agent more: its chunk repeats the agent before, no leaf of all agents is made longer.
+    def one(common, own):
+        return own + common, own.sum()
+
+    def run(own):
+        return agent_map(one, 1.0, (own,), chunk_size=2)
+
+    text = jax.jit(run).lower(jnp.zeros((11, 77))).compile().as_text()
+    assert "[11,77]" in text and "[12,77]" not in text and "[6,2,77]" not in text

@@ -218,7 +218,7 @@ def test_whole_episodes_of_cartpole_have_their_lengths_as_returns():
 
     def run(key):
         start = init_rollout(key, env, physics, 16)
-        return rollout(key, env, physics, sample, policy.noise(key, (60, 16)), start, auto_reset=False)
+        return rollout(key, env, physics, sample, policy.noise(key, (200, 16)), start, auto_reset=False)
 
     state, trajectory = jax.jit(run)(KEY)
     ended = trajectory.terminated | trajectory.truncated
@@ -226,3 +226,6 @@ def test_whole_episodes_of_cartpole_have_their_lengths_as_returns():
     np.testing.assert_array_equal(trajectory.reward.sum(0), trajectory.mask.sum(0))
     np.testing.assert_array_equal(state.episode_return, trajectory.reward.sum(0))
     np.testing.assert_array_equal(state.episode_length, trajectory.mask.sum(0))
+    played = trajectory.mask.any(1)
+    assert 0 < played.sum() <= 60  # nothing is computed after the step in which the last one ends
+    assert trajectory.observation[played].any((1, 2)).all() and not trajectory.observation[~played].any()
