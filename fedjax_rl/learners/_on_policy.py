@@ -25,7 +25,8 @@ from ._objective import Collected, Objective, check_world
 
 
 PyTree = Any
-_BLOCKS = 20  # that the gradient of whole episodes is taken in
+_BLOCKS = 20  # that the gradient of whole episodes is taken in, about
+_LANES = 16  # floats in a vector register: products of matrices with as many rows, or a multiple, are the faster ones
 
 
 class Values(NamedTuple):
@@ -232,6 +233,7 @@ class OnPolicy(Objective):
             return None
         num_rows = batch.mask.shape[0]
         size = self.play.num_envs * max(1, self.play.num_steps // _BLOCKS)
+        size = -(-size // _LANES) * _LANES
         num_blocks = -(-num_rows // size)
         place = jnp.cumsum(batch.mask)  # of each real row among them, from 1 on
         num_real, numbers = place[-1], jnp.arange(num_rows, dtype=jnp.int32)
