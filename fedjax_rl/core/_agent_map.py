@@ -70,7 +70,8 @@ def agent_map(
         mesh, devices = None, 1
     per_device = -(-num // devices)
     chunks = -(-per_device // min(chunk_size or per_device, per_device))
-    size = -(-per_device // chunks)  # even chunks: one trace serves all; the last ones begin earlier, and repeat some
+    size = -(-per_device // chunks)  # even chunks: one trace serves all; the last one begins earlier, and repeats some
+    repeated = chunks * size - per_device
     even = per_device * devices == num
 
     def one_chunk(common: PyTree, total: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
@@ -82,18 +83,19 @@ def agent_map(
         return (total, (kept, terms)) if fold is None else (fold.add(common, total, terms, valid), (kept, ()))
 
     def in_turn(common: PyTree, zero: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
-        kept, terms = jax.eval_shape(f, common, *jax.tree.map(lambda x: x[0], xs))
-        spec = (kept, terms if fold is None else ())
-        results = jax.tree.map(lambda x: lax.empty((per_device, *x.shape), x.dtype), spec)
-
-        def turn(number: jax.Array, carry: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
-            total, results = carry
+        def turn(total: PyTree, number: jax.Array) -> tuple[PyTree, PyTree]:
             begin = jnp.minimum(number * size, per_device - size)
             new = begin + jnp.arange(size) >= number * size
-            total, rows = one_chunk(common, total, new & _rows(valid, begin, size), _rows(xs, begin, size))
-            return total, jax.tree.map(lambda x, y: lax.dynamic_update_slice_in_dim(x, y, begin, 0), results, rows)
+            return one_chunk(common, total, new & _rows(valid, begin, size), _rows(xs, begin, size))
 
-        return lax.fori_loop(0, chunks, turn, (zero, results))
+        def in_order(x: jax.Array) -> jax.Array:
+            if not repeated:
+                return x.reshape(per_device, *x.shape[2:])
+            before = x[:-1].reshape((chunks - 1) * size, *x.shape[2:])
+            return jnp.concatenate([before, x[-1, repeated:]])
+
+        total, results = lax.scan(turn, zero, jnp.arange(chunks))
+        return total, jax.tree.map(in_order, results)
 
     def one_device(common: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
         valid = jnp.ones((per_device,), bool)

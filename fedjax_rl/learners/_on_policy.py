@@ -25,8 +25,9 @@ from ._objective import Collected, Objective, check_world
 
 
 PyTree = Any
-_BLOCKS = 20  # that the gradient of whole episodes is taken in, about
-_LANES = 16  # floats in a vector register: products of matrices with as many rows, or a multiple, are the faster ones
+# The gradient of whole episodes is taken in at most so many blocks, of a multiple of so many rows: what the widest
+# vector registers hold, which products of matrices are fastest with.
+_BLOCKS, _LANES = 20, 16
 
 
 class Values(NamedTuple):

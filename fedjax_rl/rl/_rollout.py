@@ -11,6 +11,9 @@ from ._branch import greatest
 
 
 PyTree = Any
+# A rollout without resets looks so often whether everybody has come to an end. A look is one small kernel on a CPU; an
+# accelerator waits for the host.
+_BLOCKS = 100
 Act = Callable[..., tuple[Any, ...]]
 
 
@@ -222,29 +225,38 @@ def _scan_until(
     goes_on: Callable[[PyTree], jax.Array], f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree,
     xs: PyTree,
 ) -> tuple[PyTree, PyTree]:  # fmt: skip
-    """`lax.scan` of f over (number, x) that stops when no element of the batch goes on.
+    """`lax.scan` of f over (number, x), block by block, that stops when no element of the batch goes on.
 
     Returns:
         the carry, and the results [T, ...], zeros from where it stopped.
     """
     num_steps = jax.tree.leaves(xs)[0].shape[0]
+    size = max(1, num_steps // _BLOCKS)
 
-    def step(number: jax.Array, carry: PyTree) -> tuple[PyTree, PyTree]:
-        return f(carry, (number, jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, number, keepdims=False), xs)))
+    def block(begin: jax.Array, size: int, carry: PyTree) -> tuple[PyTree, PyTree]:
+        rows = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, begin, size), xs)
+        return lax.scan(f, carry, (begin + jnp.arange(size), rows))
+
+    def written(results: PyTree, some: PyTree, begin: jax.Array) -> PyTree:
+        return jax.tree.map(lambda all_, x: lax.dynamic_update_slice_in_dim(all_, x, begin, 0), results, some)
 
     def turn(state: PyTree) -> PyTree:
-        number, carry, results = state
-        carry, row = step(number, carry)
-        written = jax.tree.map(lambda all_, x: lax.dynamic_update_index_in_dim(all_, x, number, 0), results, row)
-        return number + 1, carry, written
+        begin, carry, results = state
+        carry, some = block(begin, size, carry)
+        return begin + size, carry, written(results, some, begin)
 
     def more(state: PyTree) -> jax.Array:
-        number, carry, _ = state
-        return (number < num_steps) & (greatest(goes_on(carry).astype(jnp.int32)) > 0)
+        begin, carry, _ = state
+        return (begin + size <= num_steps) & (greatest(goes_on(carry).astype(jnp.int32)) > 0)
 
-    shapes = jax.eval_shape(lambda carry: step(jnp.int32(0), carry)[1], carry)
-    results = jax.tree.map(lambda x: jnp.zeros((num_steps, *x.shape), x.dtype), shapes)
-    return lax.while_loop(more, turn, (jnp.int32(0), carry, results))[1:]
+    shapes = jax.eval_shape(lambda carry: block(jnp.int32(0), size, carry)[1], carry)
+    results = jax.tree.map(lambda x: jnp.zeros((num_steps, *x.shape[1:]), x.dtype), shapes)
+    _, carry, results = lax.while_loop(more, turn, (jnp.int32(0), carry, results))
+    if rest := num_steps % size:  # a few steps that make no block
+        begin = jnp.int32(num_steps - rest)
+        carry, some = block(begin, rest, carry)
+        results = written(results, some, begin)
+    return carry, results
 
 
 def _over_envs(env: Playable, f: Callable[..., Any], num_envs: int) -> Callable[..., Any]:

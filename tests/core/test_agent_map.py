@@ -69,7 +69,8 @@ def test_sums_over_agents_on_several_devices():
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 4, 6, 7])
 def test_agents_that_do_not_fill_their_chunks_count_once(chunk_size, num_devices):
     def one(common, number):
-        return {"square": number**2, "row": jnp.full((3,), number)}, jnp.asarray(common * number)
+        kept = {"square": number**2, "row": jnp.full((3,), number), "key": jax.random.key(number)}
+        return kept, jnp.asarray(common * number)
 
     fold = Fold(
         jax.ShapeDtypeStruct((), jnp.int32), lambda _, total, terms, valid: total + jnp.sum(jnp.where(valid, terms, 0))
@@ -78,20 +79,9 @@ def test_agents_that_do_not_fill_their_chunks_count_once(chunk_size, num_devices
     numbers = jnp.arange(3, 10)
     kept, total = jax.jit(lambda xs: agent_map(one, 10, (xs,), fold=fold, **layout))(numbers)
     stacked, terms = jax.jit(lambda xs: agent_map(one, 10, (xs,), **layout))(numbers)
-    expected = {"square": numbers**2, "row": np.tile(numbers[:, None], 3)}
+    keys = jax.vmap(jax.random.key)(numbers)
+    expected = plain({"square": numbers**2, "row": np.tile(numbers[:, None], 3), "key": keys})
     for found in (kept, stacked):
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        jax.tree.map(np.testing.assert_array_equal, plain(found), expected)
     np.testing.assert_array_equal(terms, 10 * numbers)
     assert total == 10 * numbers.sum()
-
-
-def test_chunks_that_are_not_full_copy_nobody():
-    # 5 chunks of 2 and one agent more: its chunk repeats the agent before, no leaf of all agents is made longer.
-    def one(common, own):
-        return own + common, own.sum()
-
-    def run(own):
-        return agent_map(one, 1.0, (own,), chunk_size=2)
-
-    text = jax.jit(run).lower(jnp.zeros((11, 77))).compile().as_text()
-    assert "[11,77]" in text and "[12,77]" not in text and "[6,2,77]" not in text

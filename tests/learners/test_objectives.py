@@ -369,4 +369,5 @@ def test_the_loss_of_whole_episodes_adds_up_over_blocks(x64, make, num_steps):
     np.testing.assert_allclose(np.sum(share), 1)
     # Real rows come first, so that no block but the last real one has others.
     size = block(jnp.int32(0)).mask.size
+    assert size == 16  # whole vectors, and no fewer rows than a twentieth of all
     assert np.count_nonzero(share) == -(-int(collected.batch.mask.sum()) // size)
