@@ -1,11 +1,13 @@
 """What an agent reports, and how reports of many agents become one number."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from . import tree
 
 
 class Mean(NamedTuple):
@@ -47,17 +49,16 @@ def reduce(metrics: Mapping[str, Metric]) -> dict[str, jax.Array]:
 
     All numbers of a type are added up at once: devices that hold a part of the reports each then meet once for them.
     """
-    alike: dict[tuple[bool, Any], list[tuple[str, int]]] = {}
-    for name, metric in metrics.items():
-        for i, x in enumerate(metric):
-            alike.setdefault((isinstance(metric, Max), x.dtype), []).append((name, i))
-    folded: dict[tuple[str, int], jax.Array] = {}
-    for (greatest, _), places in alike.items():
-        fold = functools.partial(jnp.max, initial=0) if greatest else jnp.sum
-        each = [metrics[name][i] for name, i in places]
-        stacked = jnp.stack([fold(x.reshape(len(x), -1), axis=1) for x in each])
-        folded |= dict(zip(places, fold(stacked, axis=1), strict=True))
-    return {
-        name: folded[name, 0] / folded[name, 1] if isinstance(metric, Mean) else folded[name, 0]
-        for name, metric in metrics.items()
-    }
+    greatest = {name: metric for name, metric in metrics.items() if isinstance(metric, Max)}
+    added = {name: metric for name, metric in metrics.items() if name not in greatest}
+    folded = _fold(jnp.sum, added) | _fold(functools.partial(jnp.max, initial=0), greatest)
+    return {name: folded[name][0] / folded[name][1] if len(folded[name]) == 2 else folded[name][0] for name in metrics}
+
+
+def _fold(fold: Callable[..., jax.Array], metrics: Mapping[str, Metric]) -> dict[str, tuple[jax.Array, ...]]:
+    """Column by column; reports that come from packed columns are not taken apart for it."""
+    if not metrics:
+        return {}
+    columns = jax.vmap(tree.pack)(dict(metrics))
+    folded = jax.tree.map(functools.partial(fold, axis=0), columns).unpack()
+    return {name: tuple(fold(x) for x in metric) for name, metric in folded.items()}

@@ -99,16 +99,17 @@ class Round:
             (after, metrics), sent = _one_agent(common, *x)
             return (
                 [leaf for leaf, changed in zip(jax.tree.leaves(after), changes, strict=True) if changed],
-                metrics,
+                tree.pack(metrics),
             ), sent
 
-        (changed, metrics), sent = agent_map(
+        (changed, packed), sent = agent_map(
             one_agent, common, xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
         )
         local, memory = _replace_leaves(before, changed, changes)
+        metrics = packed.unpack()
         wire = state.wire
         if self.streams:
-            mail = Mail(None, sent, cohort.ids())
+            mail = Mail(None, sent._replace(payload=sent.payload.unpack()), cohort.ids())
         else:
             envelopes, address = sent
             wire, envelopes = self._exchange(k_wire, wire, cohort, envelopes)
@@ -333,6 +334,8 @@ def _one_agent(
         memory[i], envelope = t.encode(jax.random.fold_in(key, 1 + i), memory[i], envelope, download)
     if round_.transforms:
         finite &= tree.all_finite(envelope.payload) & jnp.isfinite(envelope.weight)
+    if round_.streams:
+        envelope = envelope._replace(payload=tree.pack(envelope.payload))
     present = active
     for i, t in enumerate(round_.transforms):
         if t.drops:

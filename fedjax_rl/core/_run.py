@@ -154,7 +154,7 @@ def run(
         state, history = advance(
             round_, state, jnp.int32(now), size=size, num_seeds=num_seeds, mesh=mesh, record=record
         )
-        pieces.append({name: x[(*ahead, slice(now))] for name, x in fetch(history).items()})
+        pieces.append({name: x[(*ahead, slice(now))] for name, x in fetch(history).unpack().items()})
         left -= now
         if callback is not None and callback(state, pieces[-1]):
             break
@@ -167,13 +167,15 @@ def compile_rounds(
     """Compiles ahead of time what `run` dispatches, for callers that time compilation apart.
 
     Returns:
-        advance(round_, state, num_rounds <= size) -> (state, history [size], of which the first num_rounds count).
+        advance(round_, state, num_rounds <= size) -> (state, history [size], of which the first num_rounds count). The
+        history is on the host.
     """
     jitted = _jitted(jax.default_backend())
     compiled = jitted.lower(round_, state, jnp.int32(size), size=size, num_seeds=num_seeds, mesh=mesh).compile()
 
     def advance(round_: Round | Rounds, state: RoundState, num_rounds: int) -> tuple[RoundState, History]:
-        return compiled(round_, state, jnp.int32(num_rounds))
+        state, history = compiled(round_, state, jnp.int32(num_rounds))
+        return state, fetch(history).unpack()
 
     return advance
 
@@ -197,7 +199,7 @@ def _rounds(
     num_seeds: int | None,
     mesh: Mesh | None,
     record: Record | None = None,
-) -> tuple[RoundState, History]:
+) -> tuple[RoundState, tree.Packed]:
     """The first `num_rounds` of at most `size` rounds; a dynamic count, so that every length shares one program."""
     if num_seeds is None:
         if mesh is not None:
@@ -218,21 +220,21 @@ def _rounds(
 
 def _one_run(
     round_: Round, num_rounds: jax.Array, state: RoundState, size: int, record: Record | None
-) -> tuple[RoundState, History]:
-    """One seed's rounds."""
+) -> tuple[RoundState, tree.Packed]:
+    """One seed's rounds. The history stays packed until it is on the host: a metric is a column of one array."""
 
     @functools.partial(jax.jit, inline=True)  # traced once: for its shapes and for the loop
-    def step(round_: Round, state: RoundState) -> tuple[RoundState, History]:
+    def step(round_: Round, state: RoundState) -> tuple[RoundState, tree.Packed]:
         state, metrics = round_.step(state)
         recorded = {} if record is None else record(round_, state)
         if taken := sorted(recorded.keys() & metrics.keys()):
             raise ValueError(f"record must not return {', '.join(taken)}, which the metrics have already; rename it")
-        return state, metrics | recorded
+        return state, tree.pack(metrics | recorded)
 
     spec = jax.eval_shape(lambda r, s: step(r, s)[1], round_, state)
     history = tree.zeros_like(jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape), s.dtype), spec))
 
-    def body(t: jax.Array, carry: tuple[RoundState, History]) -> tuple[RoundState, History]:
+    def body(t: jax.Array, carry: tuple[RoundState, tree.Packed]) -> tuple[RoundState, tree.Packed]:
         state, metrics = step(round_, carry[0])
         return state, jax.tree.map(lambda h, m: h.at[t].set(m), carry[1], metrics)
 

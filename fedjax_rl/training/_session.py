@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..core import Round, Rounds, compile_rounds, fetch, init_seeds, stack_rounds
+from ..core import Round, Rounds, compile_rounds, init_seeds, stack_rounds
 from ._build import Experiment
 from ._checkpoint import Checkpoints
 from ._folder import RunFolder
@@ -176,7 +176,7 @@ class Session:
         """Runs the next few rounds, evaluates and logs; returns whether somebody who read the lines wants to stop."""
         start = time.perf_counter()
         self.state, history = advance(self.round, self.state, count)
-        columns = {name: x.reshape(self.num_rows, -1)[:, :count] for name, x in fetch(history).items()}
+        columns = {name: x.reshape(self.num_rows, -1)[:, :count] for name, x in history.items()}
         seconds = time.perf_counter() - start
         speed = self.later_chunks if self.first_chunk.rounds else self.first_chunk
         speed.add(seconds, count, _total(columns, "env_steps"), _total(columns, "agent_updates"))
