@@ -185,7 +185,7 @@ class LocalTraining(Learner):
                 variance = spread / taken**2
                 metrics["gradient_variance"] = as_metric(variance)
         else:
-            moved = tree.subtract(training.params, download.params)
+            moved = tree.subtract(tree.pack(training.params), tree.pack(download.params)).unpack()
             metrics["drift"] = Mean(tree.norm(moved), jnp.ones(()))
         averaged = self.optimizer_state == "average"
         kept, extras = [], []
@@ -342,7 +342,7 @@ def _fit(
                 params, anchor, behaviour, rows, shared[i], memories[i], learner.learning_rate,
             )  # fmt: skip
             gradient, memories[i] = c.gradient(jax.random.fold_in(k_correction, i), gradient, context)
-        report = {name: as_metric(value) for name, value in report.items()}
+        report = tree.pack({name: as_metric(value) for name, value in report.items()})
         if learner.upload == "gradient":
             spread = _variance(learner.objective, lambda p, b: loss_at(p, b)[0], params, rows, learner.measure_variance)
             return (params, optimizer, tuple(memories)), ((gradient, spread), report)
@@ -374,10 +374,11 @@ def _fit(
     carry = (training.params, training.optimizer, training.corrections)
     if learner.num_epochs == learner.num_minibatches == 1:
         carry, (gradient, report) = whole(carry, jnp.int32(0))
-        return carry, gradient, report
+        return carry, gradient, report.unpack()
     one_epoch = whole if learner.num_minibatches == 1 else epoch
     carry, (gradient, reports) = jax.lax.scan(one_epoch, tree.strong(carry), jnp.arange(learner.num_epochs))
-    return carry, gradient, jax.tree.map(jnp.sum, reports)
+    lead = tuple(range(2 - (learner.num_minibatches == 1)))
+    return carry, gradient, jax.tree.map(lambda x: jnp.sum(x, lead), reports).unpack()
 
 
 def _sum(
