@@ -1,10 +1,11 @@
 """One federated round, composed of six roles once, in Python, before tracing."""
 
-import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
 
 from . import _metrics as reports
@@ -86,7 +87,7 @@ class Round:
             k_node = _keys(state.key, jnp.int32(0))[3]  # merges are told apart by their number
         common, xs = _inputs(self, state, cohort)
         before = xs[-1]
-        spec, changes = _trace(common, tree.take(xs, 0))
+        traced, spec, changes = _trace(common, tree.take(xs, 0))
         num_places = self.topology.num_places or 1
         fold = None
         if self.streams:
@@ -96,7 +97,7 @@ class Round:
             fold = Fold(tree.replicate(first, num_places), _add_to_places)
 
         def one_agent(common: PyTree, *x: PyTree) -> tuple[PyTree, PyTree]:
-            (after, metrics), sent = _one_agent(common, *x)
+            (after, metrics), sent = traced(common, *x)
             return (
                 [leaf for leaf, changed in zip(jax.tree.leaves(after), changes, strict=True) if changed],
                 tree.pack(metrics),
@@ -313,7 +314,6 @@ def expected_job(learner: Learner, env: Any, message: PyTree, shared: PyTree) ->
     return Job(*learner.job(env), float(tree.num_bits(message)), float(tree.num_bits(download)))
 
 
-@functools.partial(jax.jit, inline=True)  # traced once: for its shapes and for the chunks
 def _one_agent(
     common: PyTree, slot: PyTree, physics: PyTree, own: PyTree, before: PyTree
 ) -> tuple[tuple[PyTree, PyTree], tuple[Envelope, jax.Array]]:
@@ -386,15 +386,26 @@ def trace_one_agent(round_: Round) -> Any:
     return jax.make_jaxpr(_one_agent)(common, *x)
 
 
-def _trace(common: PyTree, x: PyTree) -> tuple[PyTree, list[bool]]:
-    """What one agent sends, as `ShapeDtypeStruct`s, and which leaves of what it keeps may change at all.
+def _trace(common: PyTree, x: PyTree) -> tuple[Callable[..., Any], PyTree, list[bool]]:
+    """`_one_agent`, not to be traced again; what an agent sends, as `ShapeDtypeStruct`s; which leaves of what it keeps
+    may change at all.
 
     Data that an agent only reads (tables, cumulative laws) need not be written back, agent by agent, in every round.
     """
-    jaxpr, (_, sent) = jax.make_jaxpr(_one_agent, return_shape=True)(common, *x)
+
+    def anywhere(x: Any) -> jax.ShapeDtypeStruct:  # on whatever devices
+        like = jax.typeof(x)
+        return jax.ShapeDtypeStruct(like.shape, like.dtype, weak_type=like.weak_type)
+
+    jaxpr, out = jax.make_jaxpr(_one_agent, return_shape=True)(*jax.tree.map(anywhere, (common, *x)))
     kept = len(jax.tree.leaves(x[-1]))
     given, returned = jaxpr.jaxpr.invars[-kept:], jaxpr.jaxpr.outvars[:kept]
-    return sent, [before is not after for before, after in zip(given, returned, strict=True)] if kept else []
+    changes = [before is not after for before, after in zip(given, returned, strict=True)] if kept else []
+
+    def again(*args: PyTree) -> PyTree:
+        return jax.tree.unflatten(jax.tree.structure(out), jaxpr_as_fun(jaxpr)(*jax.tree.leaves(args)))
+
+    return again, out[1], changes
 
 
 def _replace_leaves(old: PyTree, new: list, changes: list[bool]) -> PyTree:
