@@ -3,6 +3,8 @@
 Bounds are stated as the probability that a good generator misses them.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -120,11 +122,12 @@ def test_an_order_is_that_of_its_random_bits(size):
 
 @pytest.mark.parametrize("key", [KEY, jax.random.key(0)], ids=["quick", "default"])
 def test_all_orders_are_equally_likely(key):
-    # 24 orders of 4 numbers, 2^17 keys: 23 degrees of freedom; 5 deviations: 1e-4. Large orders: where a number ends up
-    # is independent of it, of 2^16 numbers and 16 keys the correlations have deviation 2^-8.
-    orders = np.asarray(jax.vmap(lambda k: permutation(k, 4))(folded(2**17, key)))
-    ranks = np.unique(orders @ 4 ** np.arange(4), return_inverse=True)[1]
-    assert ranks.max() == 23 and abs(chi_square(ranks, 24)) < 5
+    # 24 orders of 4 numbers and 120 of 5, 2^17 keys: 23 and 119 degrees of freedom; 5 deviations: 1e-4. Large orders:
+    # where a number ends up is independent of it, of 2^16 numbers and 16 keys the correlations have deviation 2^-8.
+    for size in (4, 5):
+        orders = np.asarray(jax.vmap(lambda k, size=size: permutation(k, size))(folded(2**17, key)))
+        ranks = np.unique(orders @ size ** np.arange(size), return_inverse=True)[1]
+        assert ranks.max() == math.factorial(size) - 1 and abs(chi_square(ranks, math.factorial(size))) < 5
     large = np.asarray(jax.vmap(lambda k: permutation(k, 2**16))(folded(16, key)))
     for order in large:
         assert abs(np.corrcoef(order, np.arange(2**16))[0, 1]) < 5 * 2**-8

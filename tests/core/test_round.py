@@ -222,7 +222,9 @@ def test_the_number_of_rounds_per_call_does_not_matter(targets):
     np.testing.assert_array_equal(state.places.public.shared["params"], expected[0].places.public.shared["params"])
 
 
-def test_a_changed_number_does_not_recompile(targets):
+@pytest.mark.parametrize(("chunk_size", "num_devices"), [(None, 1), (3, 2)])
+def test_an_agent_is_traced_once_and_not_for_a_changed_number(targets, chunk_size, num_devices):
+    layout = {"chunk_size": chunk_size, "mesh": make_mesh(num_devices)}
     family, traces = Targets(targets), []
 
     class Traced(Descent):
@@ -232,13 +234,12 @@ def test_a_changed_number_does_not_recompile(targets):
 
     component(Traced)
     for step_size in (0.1, 0.2, 0.3):
-        round_ = make_round(family, Traced(step_size), aggregators.mean(), num_agents=NUM_AGENTS)
+        round_ = make_round(family, Traced(step_size), aggregators.mean(), num_agents=NUM_AGENTS, **layout)
         state = round_.init(jax.random.key(0))
         before = len(traces)
         for _ in range(3):
             state, _ = run(round_, state, 2)
-        new = len(traces) - before
-        assert new > 0 if step_size == 0.1 else new == 0
+        assert len(traces) - before == (step_size == 0.1)
 
 
 def test_the_state_keeps_its_avals(targets):
