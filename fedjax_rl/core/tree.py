@@ -16,15 +16,15 @@ PyTree = Any
 class Packed:
     """A tree as one vector per dtype: what is done to all leaves alike is then done once, not leaf by leaf."""
 
-    vectors: dict[str, jax.Array]  # dtype -> [..., P]
+    vectors: dict[str, jax.Array]  # dtype of the leaves -> [..., P]
     structure: Any = static()
-    leaves: tuple[tuple[str, tuple[int, ...]], ...] = static()  # dtype and shape of each
+    kinds: tuple[tuple[str, tuple[int, ...]], ...] = static()  # dtype and shape of each leaf
 
     def unpack(self) -> PyTree:
         """The tree; axes that the vectors have got in front, as from `vmap`, are in front of every leaf's."""
         begin = dict.fromkeys(self.vectors, 0)
         found = []
-        for dtype, shape in self.leaves:
+        for dtype, shape in self.kinds:
             vector, end = self.vectors[dtype], begin[dtype] + math.prod(shape)
             found.append(vector[..., begin[dtype] : end].reshape(*vector.shape[:-1], *shape))
             begin[dtype] = end
@@ -84,8 +84,9 @@ def scale(factor: Any, tree: PyTree) -> PyTree:
 
 
 def norm(tree: PyTree) -> jax.Array:
-    """The Euclidean norm of all leaves together, f32[] (f64[] for float64 leaves)."""
-    return jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in pack(tree).vectors.values()), start=jnp.zeros(())))
+    """The Euclidean norm of all leaves together, f32[] (f64[] for float64 leaves); no sum is of less precision."""
+    wide = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in pack(tree).vectors.values())
+    return jnp.sqrt(sum((jnp.sum(jnp.square(x)) for x in wide), start=jnp.zeros(())))
 
 
 def all_finite(tree: PyTree) -> jax.Array:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fedjax_rl.core import tree
 
@@ -13,6 +14,7 @@ def _tree(offset: float = 0.0):
         "bias": (jnp.array(7.0) + offset, jnp.zeros((0, 4))),
         "counts": [jnp.array([1, 2], jnp.int32), jnp.array(3, jnp.int32)],
         "flag": jnp.array(True),
+        "half": jnp.ones(2, jnp.bfloat16),
     }
 
 
@@ -25,7 +27,8 @@ def _assert_same(found, expected):
 
 def test_unpacking_gives_the_tree_back():
     packed = tree.pack(_tree())
-    assert {dtype: x.shape for dtype, x in packed.vectors.items()} == {"float32": (7,), "int32": (3,), "bool": (1,)}
+    shapes = {dtype: x.shape for dtype, x in packed.vectors.items()}
+    assert shapes == {"float32": (7,), "int32": (3,), "bool": (1,), "bfloat16": (2,)}
     _assert_same(packed.unpack(), _tree())
     _assert_same(jax.jit(lambda t: tree.pack(t).unpack())(_tree()), _tree())
 
@@ -56,3 +59,24 @@ def test_arithmetic_of_whole_vectors():
     assert bool(tree.all_finite(numbers))
     assert not bool(tree.all_finite(numbers | {"c": jnp.array([[1.0, jnp.nan]])}))
     assert not bool(tree.all_finite(numbers | {"c": jnp.array(jnp.inf, jnp.float16)}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (jnp.full(100, 20.0, jnp.float16), jnp.full(100, 20.0, jnp.float16)),  # the squares add up to more than 65504
+        (jnp.ones(256, jnp.bfloat16), jnp.ones(1, jnp.bfloat16)),  # 257 is no bfloat16
+        (jnp.full(1, 40000), jnp.full(1, 40000)),  # the square of neither is an int32
+    ],
+)
+def test_a_norm_is_added_up_in_single_precision_at_least(one, other):
+    expected = np.linalg.norm(np.concatenate([one, other]).astype(float))
+    found = tree.norm({"one": one, "other": other})
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_keys_are_packed_like_numbers():
+    keys = {"a": jax.random.split(jax.random.key(0), 3), "b": jax.random.key(1)}
+    found = tree.pack(keys).unpack()
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(*map(jax.random.key_data, (x, y))), found, keys)
