@@ -11,8 +11,6 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from . import tree
-
 
 PyTree = Any
 
@@ -178,14 +176,15 @@ def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..
 
     @g.def_vmap
     def rule(axis_size: int, in_batched: list[PyTree], *args: PyTree) -> tuple[PyTree, PyTree]:
-        leaves, structure = jax.tree.flatten(args)
+        leaves, tree = jax.tree.flatten(args)
         batched = jax.tree.leaves(in_batched)
 
         def call(h: Callable[..., PyTree]) -> Callable[[list[jax.Array]], PyTree]:
             def with_mapped(mapped: list[jax.Array]) -> PyTree:
                 rest = iter(mapped)
-                chosen = [next(rest) if b else x for x, b in zip(leaves, batched, strict=True)]
-                return h(*jax.tree.unflatten(structure, chosen))
+                return h(
+                    *jax.tree.unflatten(tree, [next(rest) if b else x for x, b in zip(leaves, batched, strict=True)])
+                )
 
             return with_mapped
 
@@ -193,11 +192,10 @@ def few_agents_at_a_time(f: Callable[..., PyTree], size: int = 1) -> Callable[..
         groups = -(-axis_size // size)
         each = -(-axis_size // groups)  # even groups, padded: a remainder would be compiled a second time
         if each == 1:
-            out = lax.map(lambda x: tree.pack(call(g)(x)), mapped)
+            out = lax.map(call(g), mapped)
         else:
-            out = lax.map(jax.vmap(lambda x: tree.pack(call(f)(x))), [_grouped(x, groups, each) for x in mapped])
+            out = lax.map(jax.vmap(call(f)), [_grouped(x, groups, each) for x in mapped])
             out = jax.tree.map(lambda x: x.reshape(groups * each, *x.shape[2:])[:axis_size], out)
-        out = out.unpack()
         return out, jax.tree.map(lambda _: True, out)
 
     return g

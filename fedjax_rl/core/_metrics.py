@@ -52,11 +52,14 @@ def reduce(metrics: Mapping[str, Metric]) -> dict[str, jax.Array]:
     greatest = {name: metric for name, metric in metrics.items() if isinstance(metric, Max)}
     added = {name: metric for name, metric in metrics.items() if name not in greatest}
     folded = _fold(jnp.sum, added) | _fold(functools.partial(jnp.max, initial=0), greatest)
-    return {name: folded[name][0] / folded[name][1] if len(folded[name]) == 2 else folded[name][0] for name in metrics}
+    return {
+        name: folded[name][0] / folded[name][1] if isinstance(metric, Mean) else folded[name][0]
+        for name, metric in metrics.items()
+    }
 
 
 def _fold(fold: Callable[..., jax.Array], metrics: Mapping[str, Metric]) -> dict[str, tuple[jax.Array, ...]]:
-    """Column by column; reports that come from packed columns are not taken apart for it."""
+    """All columns of a type together."""
     if not metrics:
         return {}
     columns = jax.vmap(tree.pack)(dict(metrics))

@@ -289,6 +289,7 @@ class LocalTraining(Learner):
         (params, optimizer, corrections), gradient, report = fit(
             self, k_fit, training, download.params, behaviour, download.corrections, collected.batch
         )
+        params, report = params.unpack(), report.unpack()
         corrections = tuple(
             c.after_step(params, download.params, memory, self.objective, collected.batch)
             for c, memory in zip(self.corrections, corrections, strict=True)
@@ -318,7 +319,8 @@ def _fit(
     """Epochs x minibatches of gradient steps on one batch of one agent.
 
     Returns:
-        (params, optimiser state, corrections' memories), the gradient where that is what is uploaded, metrics.
+        (params, optimiser state, corrections' memories), the gradient where that is what is uploaded, metrics; params
+        and metrics are packed.
     """
     size = jax.tree.leaves(batch)[0].shape[0]
 
@@ -373,12 +375,15 @@ def _fit(
 
     carry = (training.params, training.optimizer, training.corrections)
     if learner.num_epochs == learner.num_minibatches == 1:
-        carry, (gradient, report) = whole(carry, jnp.int32(0))
-        return carry, gradient, report.unpack()
-    one_epoch = whole if learner.num_minibatches == 1 else epoch
-    carry, (gradient, reports) = jax.lax.scan(one_epoch, tree.strong(carry), jnp.arange(learner.num_epochs))
-    lead = tuple(range(2 - (learner.num_minibatches == 1)))
-    return carry, gradient, jax.tree.map(lambda x: jnp.sum(x, lead), reports).unpack()
+        (params, *rest), (gradient, report) = whole(carry, jnp.int32(0))
+    else:
+        one_epoch = whole if learner.num_minibatches == 1 else epoch
+        (params, *rest), (gradient, report) = jax.lax.scan(
+            one_epoch, tree.strong(carry), jnp.arange(learner.num_epochs)
+        )
+        steps = (0,) if learner.num_minibatches == 1 else (0, 1)
+        report = jax.tree.map(lambda x: jnp.sum(x, steps), report)
+    return (tree.pack(params), *rest), gradient, report
 
 
 def _sum(
