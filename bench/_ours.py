@@ -233,7 +233,7 @@ def rounds(
 
     count = 0
 
-    def call() -> dict[str, jax.Array]:
+    def call() -> dict[str, Any]:
         nonlocal state, count
         count += 1
         if anew:

@@ -81,6 +81,10 @@ class Round:
 
     def step(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
         """One round: the cohort acts, its messages travel, the meeting places digest them."""
+        return _step(self, state)
+
+    def _one_round(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
+        """What `step` compiles."""
         _, _, k_wire, k_node = _keys(state.key, state.round)
         who, cohort = self.next_cohort(state)
         if cohort.turn is not None:
@@ -269,6 +273,9 @@ class Round:
         return kept._replace(decoders=sums, refused=state.refused + (something & ~finite))
 
 
+_step = jax.jit(Round._one_round, inline=True)  # a program of its own only where it is not part of one
+
+
 @jit(once=True)  # op by op it would take three times as long
 def _first_state(round_: Round, key: jax.Array) -> RoundState:
     """The state before the first round."""
@@ -387,10 +394,13 @@ def trace_one_agent(round_: Round) -> Any:
 
 
 def _trace(common: PyTree, x: PyTree) -> tuple[Callable[..., Any], PyTree, list[bool]]:
-    """`_one_agent`, not to be traced again; what an agent sends, as `ShapeDtypeStruct`s; which leaves of what it keeps
-    may change at all.
+    """One agent's round, traced once for all places of the program where agents act.
 
     Data that an agent only reads (tables, cumulative laws) need not be written back, agent by agent, in every round.
+
+    Returns:
+        `_one_agent`, not to be traced again; what an agent sends, as `ShapeDtypeStruct`s; which leaves of what it keeps
+        may change at all.
     """
 
     def anywhere(x: Any) -> jax.ShapeDtypeStruct:  # on whatever devices
@@ -402,10 +412,10 @@ def _trace(common: PyTree, x: PyTree) -> tuple[Callable[..., Any], PyTree, list[
     given, returned = jaxpr.jaxpr.invars[-kept:], jaxpr.jaxpr.outvars[:kept]
     changes = [before is not after for before, after in zip(given, returned, strict=True)] if kept else []
 
-    def again(*args: PyTree) -> PyTree:
+    def traced(*args: PyTree) -> PyTree:
         return jax.tree.unflatten(jax.tree.structure(out), jaxpr_as_fun(jaxpr)(*jax.tree.leaves(args)))
 
-    return again, out[1], changes
+    return traced, out[1], changes
 
 
 def _replace_leaves(old: PyTree, new: list, changes: list[bool]) -> PyTree:

@@ -223,19 +223,18 @@ def _one_run(
 ) -> tuple[RoundState, tree.Packed]:
     """One seed's rounds. The history stays packed until it is on the host: a metric is a column of one array."""
 
-    @functools.partial(jax.jit, inline=True)  # traced once: for its shapes and for the loop
-    def step(round_: Round, state: RoundState) -> tuple[RoundState, tree.Packed]:
+    def step(state: RoundState) -> tuple[RoundState, tree.Packed]:
         state, metrics = round_.step(state)
         recorded = {} if record is None else record(round_, state)
         if taken := sorted(recorded.keys() & metrics.keys()):
             raise ValueError(f"record must not return {', '.join(taken)}, which the metrics have already; rename it")
         return state, tree.pack(metrics | recorded)
 
-    spec = jax.eval_shape(lambda r, s: step(r, s)[1], round_, state)
+    spec = jax.eval_shape(step, state)[1]
     history = tree.zeros_like(jax.tree.map(lambda s: jax.ShapeDtypeStruct((size, *s.shape), s.dtype), spec))
 
     def body(t: jax.Array, carry: tuple[RoundState, tree.Packed]) -> tuple[RoundState, tree.Packed]:
-        state, metrics = step(round_, carry[0])
+        state, metrics = step(carry[0])
         return state, jax.tree.map(lambda h, m: h.at[t].set(m), carry[1], metrics)
 
     return jax.lax.fori_loop(0, num_rounds, body, (state, history))
