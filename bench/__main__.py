@@ -18,8 +18,9 @@ _REFERENCES = {
     "network": "acting with it",
     "gradient": "the round with it",
     "acting": "the round", "sgd": "the round with adam", "noisy": "the plain round", "trimmed": "the plain round",
-    "cohort": "everyone of a thousand", "processes": "one process", "arrivals": "synchronous cohorts",
-    "ppo": "a plain loop", "lsa": "NumPy, tuned", "lsa_double": "NumPy", "peer_gymnax": "gymnax",
+    "flat": "a thousand agents", "cohort": "everyone of a thousand", "processes": "one process",
+    "arrivals": "synchronous cohorts", "ppo": "a plain loop", "lsa": "NumPy, tuned", "lsa_double": "NumPy",
+    "peer_gymnax": "gymnax",
 } | {f"peer_{name}": shown for name, shown in PEERS.items()}  # fmt: skip
 PEER_WORKS = tuple(work for work in WORKS if work.startswith("peer_"))
 
@@ -35,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "lsa": "rounds of federated TD learning against NumPy loops in the same process",
         "arrivals": "asynchronous rounds against cohorts of as many agents, from 100 to 100 000 agents",
         "scaling": "full rounds from 1 to 100 000 agents",
+        "flat": "full rounds of 100 to 100 000 agents against rounds of a thousand: what a step costs",
         "memory": "a million agents, all of them and a thousand at a time",
         "compile": "how long presets take to compile",
         "processes": "two processes against one with two devices",

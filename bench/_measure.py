@@ -18,7 +18,7 @@ from ._gymnax import gymnax_stepping
 from ._ours import our_arrivals, our_gradient, our_lsa, our_network, our_ppo, our_rollout, our_round
 from ._pairs import against_flower, against_gymnax, against_sb3, against_torch_tutorial
 from ._setting import Measurement, Setting
-from ._variants import our_acting, our_cohort, our_preset, our_processes, our_variant
+from ._variants import our_acting, our_cohort, our_flat, our_preset, our_processes, our_variant
 from ._work import Work, matmul
 
 
@@ -38,6 +38,7 @@ _WORKS = {
     "sgd": our_variant,
     "noisy": our_variant,
     "trimmed": our_variant,
+    "flat": our_flat,
     "cohort": our_cohort,
     "processes": our_processes,
     "preset": our_preset,

@@ -11,7 +11,7 @@ from typing import Any
 
 WORKS = (
     "matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout", "round", "ppo", "lsa", "lsa_double",
-    "arrivals", "acting", "sgd", "noisy", "trimmed", "cohort", "processes", "preset", "peer_sb3", "peer_flower",
+    "arrivals", "acting", "sgd", "noisy", "trimmed", "flat", "cohort", "processes", "preset", "peer_sb3", "peer_flower",
     "peer_torch_tutorial", "peer_gymnax",
 )  # fmt: skip
 

@@ -78,6 +78,13 @@ def scaling(num_devices: int) -> Iterator[Setting]:
                 )
 
 
+def flat(num_devices: int) -> Iterator[Setting]:
+    """Rounds of few and of many agents in turns with rounds of a thousand: a step is to cost the same."""
+    for num_agents, num_envs in ((100, 8), (10_000, 8), (100, 1), (10_000, 1), (100_000, 1)):
+        rounds = max(1, 1_600_000 // (num_agents * num_envs * 200))
+        yield Setting("flat", num_agents, num_envs, num_steps=200, rounds_per_call=rounds, num_devices=num_devices)
+
+
 def parts(num_devices: int) -> Iterator[Setting]:
     """What the parts of a round cost: acting, the optimiser, what messages and the aggregator may do besides."""
     for work in ("acting", "sgd", "noisy", "trimmed"):
@@ -139,6 +146,7 @@ SUITES = {
     "lsa": lsa,
     "arrivals": arrivals,
     "scaling": scaling,
+    "flat": flat,
     "memory": memory,
     "compile": compilation,
     "processes": processes,

@@ -25,7 +25,7 @@ from ._setting import Setting
 from ._work import Work
 
 
-SAMPLED = 1000  # agents of a cohort out of many
+THOUSAND = 1000  # agents of a cohort out of many, and of the round that others are held against
 NUM_PROCESSES = 2
 _VARIANTS: dict[str, Callable[[], dict[str, Any]]] = {
     "sgd": lambda: {"step": optax.sgd},
@@ -45,10 +45,17 @@ def our_variant(setting: Setting) -> Work:
     return work._replace(reference=functools.partial(our_round, setting))
 
 
+def our_flat(setting: Setting) -> Work:
+    """Rounds of N agents against rounds of `THOUSAND` with as many steps in all, or one where that is less."""
+    rounds = max(1, setting.num_agents * setting.rounds_per_call // THOUSAND)
+    thousand = dataclasses.replace(setting, num_agents=THOUSAND, rounds_per_call=rounds)
+    return our_round(setting)._replace(reference=functools.partial(our_round, thousand))
+
+
 def our_cohort(setting: Setting) -> Work:
-    """Rounds of `SAMPLED` agents out of many, against rounds of everyone where there are no others."""
-    work = our_round(setting, num_devices=1, participation=uniform_cohort(SAMPLED))
-    everyone = dataclasses.replace(setting, num_agents=SAMPLED)
+    """Rounds of `THOUSAND` agents out of many, against rounds of everyone where there are no others."""
+    work = our_round(setting, num_devices=1, participation=uniform_cohort(THOUSAND))
+    everyone = dataclasses.replace(setting, num_agents=THOUSAND)
     return work._replace(reference=functools.partial(our_round, everyone, num_devices=1))
 
 

@@ -13,6 +13,7 @@ from bench._plain_ppo import plain_ppo
 from bench._plot import plot
 from bench._setting import Measurement, Setting, read
 from bench._suites import SUITES
+from bench._variants import our_flat
 from bench._work import forward_flop, gradient_flop
 
 
@@ -163,6 +164,13 @@ def test_nothing_to_plot_is_told(measurement: Measurement, tmp_path: Path) -> No
     matmul = dataclasses.replace(measurement, setting=Setting("matmul"), env_steps_per_second=None)
     with pytest.raises(ValueError, match="run throughput or scaling first"):
         plot([matmul], tmp_path / "x.png")
+
+
+def test_rounds_of_few_are_held_against_a_thousand() -> None:
+    setting = dataclasses.replace(TINY, work="flat", num_agents=10, rounds_per_call=250, chunk_size=None)
+    thousand = our_flat(setting).reference
+    assert thousand is not None
+    assert thousand().agent_updates == 2000  # whole rounds, no more steps than 250 rounds of 10 agents have
 
 
 def test_arrivals_are_held_against_cohorts() -> None:
