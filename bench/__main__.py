@@ -118,7 +118,7 @@ def _measure_all(arguments: argparse.Namespace) -> None:
         append(arguments.out, measurement)
         print(_line(measurement), flush=True)
     if arguments.command == "all":
-        plot(read([arguments.out]), arguments.out.with_suffix(".png"))
+        plot(read([arguments.out]), arguments.out.with_suffix(".png"), _REFERENCES)
         print(f"drew {arguments.out.with_suffix('.png')}")
 
 
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(markdown(read(arguments.files), _REFERENCES))
         elif arguments.command == "plot":
             out = arguments.out or arguments.files[0].with_suffix(".png")
-            plot(read(arguments.files), out)
+            plot(read(arguments.files), out, _REFERENCES)
             print(f"drew {out}")
         else:
             _measure_all(arguments)

@@ -1,13 +1,18 @@
 """A picture of a file of measurements."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ._setting import Measurement
 
 
-def plot(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draws speed, compile seconds and memory against the number of agents, a line per kind of work.
+def plot(measurements: Sequence[Measurement], path: Path, references: Mapping[str, str]) -> None:
+    """Draws what was held against something as bars, and all else over the number of agents, a line per kind of work.
+
+    Args:
+        measurements: of one machine; of equal settings the last one counts.
+        path: of the picture.
+        references: work -> what it was held against.
 
     Raises:
         ValueError: nothing there has environment steps.
@@ -17,13 +22,32 @@ def plot(measurements: Sequence[Measurement], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    last = list({m.setting: m for m in measurements}.values())
+    ratios = [m for m in last if m.over_reference is not None]
     lines: dict[str, list[Measurement]] = {}
-    for m in measurements:
-        if m.env_steps_per_second is not None:
+    for m in last:
+        if m.env_steps_per_second is not None and m.over_reference is None:
             lines.setdefault(f"{m.setting.label}, {m.setting.num_devices} devices", []).append(m)
-    if not lines:
+    if not lines and not ratios:
         raise ValueError("there is no measurement with environment steps to plot; run throughput or scaling first")
-    figure, panels = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    heights = ([5.0] if lines else []) + ([1.0 + 0.22 * len(ratios)] if ratios else [])
+    figure = plt.figure(figsize=(16, sum(heights)), layout="constrained")
+    # A grid of one column: each part is as wide as the picture.
+    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
+    if lines:
+        _draw_lines(parts.pop(0), lines, last)
+    if ratios:
+        _draw_ratios(parts.pop(0), ratios, references)
+    first = last[0]
+    figure.suptitle(f"{first.cpu_model}, {first.num_cores} cores, {first.device}, jax {first.versions['jax']}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_lines(part, lines: Mapping[str, Sequence[Measurement]], measurements: Sequence[Measurement]) -> None:
+    """Speed, compile seconds and memory."""
+    panels = part.subplots(1, 3)
     quantities = (
         ("million environment steps per second", lambda m: m.env_steps_per_second / 1e6, True),
         ("seconds to compile", lambda m: m.compile_seconds, False),
@@ -43,12 +67,7 @@ def plot(measurements: Sequence[Measurement], path: Path) -> None:
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     _draw_bounds(panels[0], measurements)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    first = measurements[0]
-    figure.suptitle(f"{first.cpu_model}, {first.num_cores} cores, {first.device}, jax {first.versions['jax']}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    part.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
 
 
 def _draw_bounds(axes, measurements: Sequence[Measurement]) -> None:
@@ -65,3 +84,21 @@ def _draw_bounds(axes, measurements: Sequence[Measurement]) -> None:
             va="bottom",
             fontsize="x-small",
         )
+
+
+def _draw_ratios(part, measurements: Sequence[Measurement], references: Mapping[str, str]) -> None:
+    """How many times as fast each work was as what it was held against."""
+    axes = part.subplots()
+    for place, m in enumerate(measurements):
+        ratio = m.over_reference or 1.0
+        axes.barh(place, ratio - 1, left=1.0, color="C0" if ratio >= 1 else "C1")
+        axes.text(max(ratio, 1.0), place, f" {ratio:.2f}x {references[m.setting.work]}", va="center", fontsize="small")
+    sizes = [f"{m.setting.size:,}".replace(",", " ") for m in measurements]
+    names = [f"{m.setting.label}, {size} agents" for m, size in zip(measurements, sizes, strict=True)]
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xscale("log")
+    axes.margins(x=0.2)  # for the text beside the longest bar
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xlabel("times as fast")
+    axes.grid(axis="x", alpha=0.3)

@@ -5,6 +5,7 @@ import json
 import statistics
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from bench import __main__ as command
@@ -163,7 +164,19 @@ def test_plot_command(file: Path, tmp_path: Path) -> None:
 def test_nothing_to_plot_is_told(measurement: Measurement, tmp_path: Path) -> None:
     matmul = dataclasses.replace(measurement, setting=Setting("matmul"), env_steps_per_second=None)
     with pytest.raises(ValueError, match="run throughput or scaling first"):
-        plot([matmul], tmp_path / "x.png")
+        plot([matmul], tmp_path / "x.png", {})
+
+
+def test_ratios_are_drawn(measurement: Measurement, tmp_path: Path) -> None:
+    names = {"ppo": "a plain loop"}
+    ppo = [dataclasses.replace(TINY, work="ppo", num_agents=n) for n in (1, 2000)]
+    ratios = [
+        dataclasses.replace(measurement, setting=s, over_reference=r) for s, r in zip(ppo, (0.9, 80.0), strict=True)
+    ]
+    plot(ratios, tmp_path / "bars.png", names)  # alone
+    plot([*ratios, measurement], tmp_path / "both.png", names)
+    few, all_ = (plt.imread(tmp_path / name).shape for name in ("bars.png", "both.png"))
+    assert few[1] == all_[1] and few[0] < all_[0]
 
 
 def test_rounds_of_few_are_held_against_a_thousand() -> None:
