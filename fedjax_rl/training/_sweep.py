@@ -209,9 +209,16 @@ def _parts(experiments: Sequence[Experiment]) -> list[list[int]]:
         state = jax.eval_shape(first.round.init, jax.random.key(0))
         bytes_each = max(1, tree.num_bits(state) // 8) * first.config.num_seeds
         most = max(1, int(_MEMORY * memory_bytes(first.mesh) / bytes_each))
-        size = math.ceil(len(group) / math.ceil(len(group) / most))  # even parts: one program serves all of them
+        size = _even_part(len(group), most)
         parts += [group[begin : begin + size] for begin in range(0, len(group), size)]
     return parts
+
+
+def _even_part(count: int, most: int) -> int:
+    """Points of a part: parts of one size share a program, so that is worth up to twice as many parts, but not more."""
+    fewest = math.ceil(count / most)
+    parts = next((parts for parts in range(fewest, 2 * fewest) if count % parts == 0), fewest)
+    return math.ceil(count / parts)
 
 
 def _together(one: Experiment, other: Experiment) -> bool:

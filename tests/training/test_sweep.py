@@ -209,6 +209,13 @@ def test_what_does_not_fit_together_follows_one_another(monkeypatch: pytest.Monk
     assert [row["return_mean"] for row in apart.rows] == [row["return_mean"] for row in together.rows]
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "size"), [(16, 16, 16), (16, 100, 16), (16, 6, 4), (4, 2, 2), (6, 4, 3), (7, 3, 3), (5, 1, 1)]
+)
+def test_parts_are_of_one_size_where_they_can_be(count: int, most: int, size: int) -> None:
+    assert _sweep._even_part(count, most) == size
+
+
 def _bytes_each(config: ExperimentConfig) -> int:
     import jax
 
