@@ -82,10 +82,12 @@ def test_nothing_received_nothing_merged(targets):
 
 @pytest.mark.parametrize("num_devices", [1, 2])
 def test_a_cohort_moves_only_its_members(targets, num_devices):
-    round_ = quadratic(
-        targets, participation=participation.uniform_cohort(4), mesh=make_mesh(num_devices), chunk_size=1
-    )
-    state, history = played(round_, 6)
+    cohort = {"participation": participation.uniform_cohort(4), "noise": 1.0}
+    state, history = played(quadratic(targets, mesh=make_mesh(num_devices), chunk_size=1, **cohort), 6)
+    expected, _ = played(quadratic(targets, **cohort), 6)  # the same members, with the same random numbers
+    np.testing.assert_array_equal(state.local.draw, expected.local.draw)
+    params = (s.places.public.shared["params"] for s in (state, expected))
+    np.testing.assert_allclose(*params, rtol=1e-5, atol=1e-6)
     assert history["agent_updates"].tolist() == [4] * 6
     assert int(state.local.rounds.sum()) == 24
     assert set(np.asarray(state.local.rounds)) - {0, 6}  # not always the same ones

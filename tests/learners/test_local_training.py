@@ -252,6 +252,16 @@ def test_only_moments_that_stay_with_an_agent_are_one_vector(state):
     assert len(jax.tree.leaves(moments)) == (5 if state == "average" else 3)  # a count, and two moments of each leaf
 
 
+@pytest.mark.parametrize("state", ["reset", "keep", "average"])
+def test_agents_keep_no_moments_that_nobody_reads(data, state):
+    rows, worth, first = data
+    family = RowsFamily(RowsPhysics(jnp.asarray(rows), jnp.asarray(worth)))
+    learner = local_training(RowsObjective(jnp.asarray(first)), optax.adam(0.1), optimizer_state=state)
+    round_ = make_round(family, learner, aggregators.mean(), num_agents=K)
+    kept = jax.tree.leaves(round_.init(jax.random.key(0)).local)
+    assert len(kept) == (3 if state == "keep" else 0) and all(leaf.shape[0] == K for leaf in kept)
+
+
 def test_rules_that_look_at_leaves_are_not_flattened():
     masked = optimizer(optax.adamw, learning_rate=0.1, weight_decay=0.5, mask=only_matrices)
     rates = optimizer(optax.adam, learning_rate=jnp.array([0.1, 0.2, 0.3]))
