@@ -1,4 +1,4 @@
-"""Commands: the suites (limit, throughput, parts, ...), all of them, peers, compare, table, plot."""
+"""Commands: the suites (limit, throughput, round, ...), all of them, peers, compare, table, plot."""
 
 import argparse
 import sys
@@ -29,13 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     helps = {
-        "limit": "matrix products, a policy's network and its gradient alone, and gymnax stepping",
+        "limit": "products, multiply-adds, memory; a policy's network and its gradient alone; gymnax stepping",
         "throughput": "rollouts and full rounds of several shapes; with any option below, of that one shape",
-        "parts": "rounds with one part changed against the plain round",
+        "round": "the parts of a round: acting, the optimiser, what happens to messages, the aggregator",
         "ppo": "rounds of PPO against a plain jitted PPO loop in the same process",
         "lsa": "rounds of federated TD learning against NumPy loops in the same process",
         "arrivals": "asynchronous rounds against cohorts of as many agents, from 100 to 100 000 agents",
-        "scaling": "full rounds from 1 to 100 000 agents",
+        "scaling": "full rounds from 1 to 100 000 agents, and of other shapes",
         "flat": "full rounds of 100 to 100 000 agents against rounds of a thousand: what a step costs",
         "memory": "a million agents, all of them and a thousand at a time",
         "compile": "how long presets take to compile",
@@ -90,6 +90,8 @@ def _line(measurement: Measurement) -> str:
     """What the screen shows of a measurement."""
     m, setting = measurement, measurement.setting
     speed = f"{m.env_steps_per_second / 1e6:9.3f} M steps/s" if m.env_steps_per_second else " " * 19
+    if m.machine_rate:
+        speed = f"{m.machine_rate:9.1f} {setting.unit:9}"
     share = f"{m.share_of_bound:6.1%} of the bound" if m.share_of_bound else " " * 19
     line = (
         f"{setting.label:44} {setting.size:>6} {speed} {share}  matmul {m.matmul_gflops:5.0f} GFLOP/s"

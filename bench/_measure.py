@@ -19,11 +19,13 @@ from ._ours import our_arrivals, our_gradient, our_lsa, our_network, our_ppo, ou
 from ._pairs import against_flower, against_gymnax, against_sb3, against_torch_tutorial
 from ._setting import Measurement, Setting
 from ._variants import our_acting, our_cohort, our_flat, our_preset, our_processes, our_variant
-from ._work import Work, matmul
+from ._work import Work, copy, fma, matmul
 
 
 _WORKS = {
     "matmul": matmul,
+    "fma": fma,
+    "copy": copy,
     "gymnax_random": gymnax_stepping,
     "gymnax_policy": gymnax_stepping,
     "network": our_network,
@@ -153,6 +155,7 @@ def _measurement(
         seconds=median,
         seconds_all=tuple(seconds),
         env_steps_per_second=env_steps,
+        machine_rate=(work.flop + work.bytes_moved) / median / 1e9 if setting.unit else None,
         agent_updates_per_second=work.agent_updates / median if work.agent_updates else None,
         **memory._asdict(),
         matmul_gflops=matmul_gflops,

@@ -1,5 +1,6 @@
 """A picture of a file of measurements."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def plot(measurements: Sequence[Measurement], path: Path, references: Mapping[st
         references: work -> what it was held against.
 
     Raises:
-        ValueError: nothing there has environment steps.
+        ValueError: nothing there acts or learns.
     """
     import matplotlib
 
@@ -26,7 +27,7 @@ def plot(measurements: Sequence[Measurement], path: Path, references: Mapping[st
     ratios = [m for m in last if m.over_reference is not None]
     lines: dict[str, list[Measurement]] = {}
     for m in last:
-        if m.env_steps_per_second is not None and m.over_reference is None:
+        if (m.env_steps_per_second is not None or m.setting.work == "preset") and m.over_reference is None:
             lines.setdefault(f"{m.setting.label}, {m.setting.num_devices} devices", []).append(m)
     if not lines and not ratios:
         raise ValueError("there is no measurement with environment steps to plot; run throughput or scaling first")
@@ -49,7 +50,7 @@ def _draw_lines(part, lines: Mapping[str, Sequence[Measurement]], measurements: 
     """Speed, compile seconds and memory."""
     panels = part.subplots(1, 3)
     quantities = (
-        ("million environment steps per second", lambda m: m.env_steps_per_second / 1e6, True),
+        ("million environment steps per second", lambda m: (m.env_steps_per_second or math.nan) / 1e6, True),
         ("seconds to compile", lambda m: m.compile_seconds, False),
         ("peak memory [MB]", lambda m: m.peak_rss_mb, False),
     )
@@ -73,8 +74,10 @@ def _draw_lines(part, lines: Mapping[str, Sequence[Measurement]], measurements: 
 def _draw_bounds(axes, measurements: Sequence[Measurement]) -> None:
     """What the fastest matmul of the file allows a round of each network."""
     gflops = max(m.matmul_gflops for m in measurements)
-    rounds = {m.setting.hidden_sizes: m.flop_per_step or 0.0 for m in measurements if m.setting.work == "round"}
+    rounds = {m.setting.hidden_sizes: m.flop_per_step for m in measurements if m.setting.work == "round"}
     for sizes, per_step in rounds.items():
+        if not per_step:
+            continue
         net = "-".join(map(str, sizes))
         axes.axhline(gflops * 1e3 / per_step, color="grey", linestyle="--", linewidth=0.8)
         axes.annotate(
@@ -92,9 +95,14 @@ def _draw_ratios(part, measurements: Sequence[Measurement], references: Mapping[
     for place, m in enumerate(measurements):
         ratio = m.over_reference or 1.0
         axes.barh(place, ratio - 1, left=1.0, color="C0" if ratio >= 1 else "C1")
-        axes.text(max(ratio, 1.0), place, f" {ratio:.2f}x {references[m.setting.work]}", va="center", fontsize="small")
+        axes.text(
+            max(ratio, 1.0), place, f" {ratio:.2f}x {references.get(m.setting.work, '')}", va="center", fontsize="small"
+        )
     sizes = [f"{m.setting.size:,}".replace(",", " ") for m in measurements]
-    names = [f"{m.setting.label}, {size} agents" for m, size in zip(measurements, sizes, strict=True)]
+    names = [
+        f"{m.setting.label}, {size} agents, {m.setting.num_devices} devices"
+        for m, size in zip(measurements, sizes, strict=True)
+    ]
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xscale("log")

@@ -10,9 +10,9 @@ from typing import Any
 
 
 WORKS = (
-    "matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout", "round", "ppo", "lsa", "lsa_double",
-    "arrivals", "acting", "sgd", "noisy", "trimmed", "flat", "cohort", "processes", "preset", "peer_sb3", "peer_flower",
-    "peer_torch_tutorial", "peer_gymnax",
+    "matmul", "fma", "copy", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout", "round", "ppo", "lsa",
+    "lsa_double", "arrivals", "acting", "sgd", "noisy", "trimmed", "flat", "cohort", "processes", "preset",
+    "peer_sb3", "peer_flower", "peer_torch_tutorial", "peer_gymnax",
 )  # fmt: skip
 
 
@@ -46,6 +46,8 @@ class Setting:
         """Short name for tables and plots, without the size that `scaling` varies."""
         if self.work == "matmul":
             return f"matmul {self.matmul_size}"
+        if self.unit:
+            return self.work
         if self.work.startswith("lsa"):
             return f"{self.work}, {self.num_steps} local steps"
         if self.work == "preset":
@@ -56,6 +58,11 @@ class Setting:
         local = f", {self.num_local_steps} local steps" if self.num_local_steps > 1 else ""
         shape = f"{self.num_steps}" if self.work.startswith("gymnax") else f"{self.num_envs} x {self.num_steps}"
         return f"{self.work}{net}, {shape} steps{local}"
+
+    @property
+    def unit(self) -> str:
+        """What the rate of the machine itself is counted in; empty for works that act or learn."""
+        return {"matmul": "GFLOP/s", "fma": "GFLOP/s", "copy": "GB/s"}.get(self.work, "")
 
     @property
     def size(self) -> int:
@@ -82,6 +89,7 @@ class Measurement:
     seconds_all: tuple[float, ...]  # every call after the warm-up
     env_steps_per_second: float | None
     agent_updates_per_second: float | None
+    machine_rate: float | None  # in the setting's unit, of works that measure the machine itself
     peak_rss_mb: float  # of this process alone, compilation included, before the matmul of the same run [MB = 1e6 B]
     compile_rss_mb: float  # the same after compiling, before the first call: what the compiler itself needs [MB]
     peak_device_mb: float | None  # where the device counts it

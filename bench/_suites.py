@@ -14,7 +14,8 @@ ROUND = Setting("round", num_agents=1000, num_envs=8, num_steps=200)
 
 def limit(num_devices: int) -> Iterator[Setting]:
     """What this machine can do at best, with products and with the policy's network, and what its users have today."""
-    yield Setting("matmul", num_devices=num_devices)
+    for work in ("matmul", "fma", "copy"):
+        yield Setting(work, num_devices=num_devices)
     for num_agents in (100, 1000):
         for work in ("network", "gradient"):
             yield dataclasses.replace(ROUND, work=work, num_agents=num_agents, num_devices=num_devices)
@@ -63,7 +64,10 @@ def arrivals(num_devices: int) -> Iterator[Setting]:
 
 
 def scaling(num_devices: int) -> Iterator[Setting]:
-    """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one."""
+    """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one.
+
+    And a hundred agents with more environments, fewer and more steps, other widths, and on one device.
+    """
     for num_envs, largest in ((8, 10_000), (1, 100_000)):
         for num_agents in (1, 10, 100, 1000, 10_000, 100_000):
             if num_agents <= largest:
@@ -76,6 +80,17 @@ def scaling(num_devices: int) -> Iterator[Setting]:
                     rounds_per_call=rounds,
                     num_devices=num_devices,
                 )
+    hundred = dataclasses.replace(ROUND, num_agents=100, rounds_per_call=5, num_devices=num_devices)
+    for shape in (
+        {"num_envs": 64},
+        {"num_steps": 25},
+        {"num_steps": 1600},
+        {"hidden_sizes": (16, 16)},
+        {"hidden_sizes": (256, 256)},
+    ):
+        yield dataclasses.replace(hundred, **shape)
+    if num_devices > 1:
+        yield dataclasses.replace(hundred, num_devices=1)
 
 
 def flat(num_devices: int) -> Iterator[Setting]:
@@ -98,7 +113,8 @@ def memory(num_devices: int) -> Iterator[Setting]:
     )
     yield million
     for num_agents in (1000, 100_000, 1_000_000):
-        yield dataclasses.replace(million, work="cohort", num_agents=num_agents, rounds_per_call=20)
+        # On one device: see `our_cohort`.
+        yield dataclasses.replace(million, work="cohort", num_agents=num_agents, rounds_per_call=20, num_devices=1)
 
 
 def compilation(num_devices: int) -> Iterator[Setting]:
@@ -141,7 +157,7 @@ def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
 SUITES = {
     "limit": limit,
     "throughput": throughput,
-    "parts": parts,
+    "round": parts,
     "ppo": ppo,
     "lsa": lsa,
     "arrivals": arrivals,

@@ -18,6 +18,8 @@ def markdown(measurements: Sequence[Measurement], references: Mapping[str, str])
     ]
     for m in last.values():
         speed = "" if m.env_steps_per_second is None else f"{m.env_steps_per_second / 1e6:.2f}"
+        if m.machine_rate is not None:
+            speed = f"{m.machine_rate:.0f} {m.setting.unit}"
         against = "" if m.over_reference is None else f"{m.over_reference:.2f}x {references.get(m.setting.work, '')}"
         rows.append(
             (
@@ -26,7 +28,7 @@ def markdown(measurements: Sequence[Measurement], references: Mapping[str, str])
                 speed,
                 "" if m.share_of_bound is None else f"{m.share_of_bound:.0%}",
                 against.strip(),
-                f"{m.compile_seconds:.1f}",
+                f"{m.compile_seconds:.1f}" if m.compile_seconds else "",  # not known of other processes
                 f"{m.seconds / m.setting.rounds_per_call:.3g}",
                 f"{m.peak_rss_mb:.0f}",
             )

@@ -46,17 +46,20 @@ def our_variant(setting: Setting) -> Work:
 
 
 def our_flat(setting: Setting) -> Work:
-    """Rounds of N agents against rounds of `THOUSAND` with as many steps in all, or one where that is less."""
+    """Rounds of N agents against rounds of `THOUSAND` with no more steps in all, at least one."""
     rounds = max(1, setting.num_agents * setting.rounds_per_call // THOUSAND)
     thousand = dataclasses.replace(setting, num_agents=THOUSAND, rounds_per_call=rounds)
     return our_round(setting)._replace(reference=functools.partial(our_round, thousand))
 
 
 def our_cohort(setting: Setting) -> Work:
-    """Rounds of `THOUSAND` agents out of many, against rounds of everyone where there are no others."""
-    work = our_round(setting, num_devices=1, participation=uniform_cohort(THOUSAND))
+    """Rounds of `THOUSAND` agents out of many, against rounds of everyone where there are no others.
+
+    On one device, since the states of a cohort's agents travel between devices, and those of everyone do not.
+    """
+    work = our_round(setting, participation=uniform_cohort(THOUSAND))
     everyone = dataclasses.replace(setting, num_agents=THOUSAND)
-    return work._replace(reference=functools.partial(our_round, everyone, num_devices=1))
+    return work._replace(reference=functools.partial(our_round, everyone))
 
 
 def our_preset(setting: Setting) -> Work:

@@ -1,4 +1,4 @@
-"""What can be timed, and the matrix product that tells what the machine can do."""
+"""What can be timed, and what tells what the machine can do: a matrix product, multiply-adds, a copy."""
 
 import itertools
 import time
@@ -21,9 +21,10 @@ class Work(NamedTuple):
 
     call: Callable[[], object]  # returns when the result is there
     compile_seconds: float
-    flop: float  # of matrix products, per call
+    flop: float  # of matrix products, or of `fma`, per call
     env_steps: int = 0  # per call; 0 where there is no environment
     agent_updates: int = 0  # per call; 0 where nothing learns
+    bytes_moved: float = 0.0  # per call, to and from memory; 0 where that is not what is measured
     reference: "Callable[[], Work] | None" = None  # builds the same work done plainly, to be called in turns with it
     versions: Mapping[str, str] = MappingProxyType({})  # of what is not of this process
     close: Callable[[], None] = lambda: None  # after the last call
@@ -76,6 +77,42 @@ def matmul(setting: Setting) -> Work:
         jax.shard_map(square, mesh=mesh, in_specs=P("devices"), out_specs=P("devices")), matrices
     )
     return Work(lambda: jax.block_until_ready(product(matrices)), seconds, 2.0 * setting.num_devices * n**3)
+
+
+def fma(setting: Setting) -> Work:
+    """Multiply-adds of float32 numbers that stay in a core's first cache: the most this machine computes in JAX."""
+    chains, depth, turns, length = 8, 64, 1000, 4096  # several chains, for each waits for its last result
+
+    def chain(_: int, x: jax.Array) -> jax.Array:
+        values = [x + number / 8 for number in range(chains)]
+        for _ in range(depth):
+            values = [value * 0.5 + 0.25 for value in values]
+        return sum(values[1:], values[0]) / chains
+
+    mesh = device_mesh(setting.num_devices)
+    x = jax.device_put(jnp.full(setting.num_devices * length, 0.5, jnp.float32), NamedSharding(mesh, P("devices")))
+    run, seconds = compiled(
+        jax.shard_map(
+            lambda x: jax.lax.fori_loop(0, turns, chain, x), mesh=mesh, in_specs=P("devices"), out_specs=P("devices")
+        ),
+        x,
+    )
+    flop = 2.0 * setting.num_devices * length * turns * chains * depth
+    return Work(lambda: jax.block_until_ready(run(x)), seconds, flop)
+
+
+def copy(setting: Setting) -> Work:
+    """Reads and writes arrays far larger than caches: the bandwidth of the memory."""
+    length = 2**25  # 128 MiB per device
+    mesh = device_mesh(setting.num_devices)
+    numbers = jax.device_put(jnp.zeros(setting.num_devices * length, jnp.float32), NamedSharding(mesh, P("devices")))
+    increase, seconds = compiled(lambda x: x + 1, numbers, donate=(0,))
+
+    def call() -> None:
+        nonlocal numbers
+        numbers = jax.block_until_ready(increase(numbers))
+
+    return Work(call, seconds, 0.0, bytes_moved=2.0 * numbers.nbytes)
 
 
 def forward_flop(setting: Setting, outputs: int = 2) -> float:

@@ -22,6 +22,7 @@ MEASUREMENT = Measurement(
     num_physical_cores=None,
     device="cpu",
     versions={"jax": "0.10.2"},
+    machine_rate=None,
     compile_seconds=2.0,
     seconds=0.3,
     seconds_all=(0.2, 0.3, 0.4),

@@ -111,13 +111,16 @@ def test_not_json_is_refused(tmp_path: Path) -> None:
         read([file])
 
 
-@pytest.mark.parametrize("work", ["matmul", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout"])
+@pytest.mark.parametrize(
+    "work", ["matmul", "fma", "copy", "gymnax_random", "gymnax_policy", "network", "gradient", "rollout"]
+)
 def test_other_works_are_measured(work: str) -> None:
     m = measure(dataclasses.replace(TINY, work=work, num_envs=4, num_steps=32), SHORT)
     assert Measurement.from_json(m.to_json()) == m
     assert m.agent_updates_per_second is None
-    assert (m.env_steps_per_second is None) is (work == "matmul")
-    assert (m.share_of_bound is None) is (work in ("matmul", "gymnax_random"))
+    assert (m.env_steps_per_second is None) is (work in ("matmul", "fma", "copy"))
+    assert (m.machine_rate is None) is (m.env_steps_per_second is not None)
+    assert (m.share_of_bound is None) is (work in ("matmul", "fma", "copy", "gymnax_random"))
     assert m.matmul_gflops > 0
 
 
@@ -147,7 +150,9 @@ def test_flop_count_of_the_benchmark_network() -> None:
 def test_suites_hold_distinct_settings(name: str) -> None:
     settings = list(SUITES[name](2))
     assert len(set(settings)) == len(settings)
-    assert all(s.num_devices == (1 if name == "arrivals" else 2) for s in settings)  # see `our_arrivals`
+    alone = [s for s in settings if s.work in ("arrivals", "cohort")]  # on one device: see `our_arrivals`, `our_cohort`
+    assert {s.num_devices for s in alone} <= {1}
+    assert sum(s.num_devices != 2 for s in settings if s not in alone) == (name == "scaling")
 
 
 def test_scaling_goes_from_one_agent_to_a_hundred_thousand() -> None:
