@@ -202,9 +202,9 @@ def _headline(experiment: Experiment) -> str:
 
 
 def chunks_of(experiment: Experiment) -> str:
-    """How many agents a device works on at a time, where it is not all of them."""
+    """How many agents a device works on at a time."""
     size, num_agents = experiment.round.chunk_size, experiment.round.num_agents
-    return "" if size is None or size >= num_agents else f" · {size} agents at a time"
+    return f" · {'all' if size is None or size >= num_agents else size} agents at a time"
 
 
 # ---------------------------------------------------------------- the end of a run

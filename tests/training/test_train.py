@@ -292,6 +292,15 @@ def test_a_run_can_be_evaluated_again_here_and_in_gymnasium(run: Result) -> None
         evaluate_run(run.folder, num_episodes=0)
 
 
+@pytest.mark.parametrize(("chunk_size", "told"), [(2, "2 agents at a time"), ("none", "all agents at a time")])
+def test_the_first_line_tells_the_size_of_chunks(
+    chunk_size: int | str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(TINY.replace(num_agents=5, num_rounds=1, chunk_size=chunk_size, evaluation={"every": 0}), progress=True)
+    first = next(line for line in capsys.readouterr().err.splitlines() if "agents" in line)
+    assert told in first
+
+
 def test_float64_works(x64: None) -> None:
     result = train(TINY.replace(num_rounds=1), progress=False)
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(result.params))
