@@ -32,6 +32,12 @@ def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTr
     return jax.tree.map(pin, stacked)
 
 
+def num_rows(num_agents: int, mesh: Mesh | None) -> int:
+    """Rows of what N agents carry: the next multiple of D devices, so that it can be shared out; N where N < D."""
+    devices = 1 if mesh is None else mesh.shape["agents"]
+    return num_agents if num_agents < devices else -(-num_agents // devices) * devices
+
+
 class Fold(NamedTuple):
     """A sum over agents that `agent_map` accumulates chunk by chunk instead of stacking its terms."""
 
@@ -46,6 +52,7 @@ def agent_map(
     *,
     chunk_size: int | None = None,
     mesh: Mesh | None = None,
+    everywhere: bool = False,
     fold: Fold | None = None,
 ) -> tuple[PyTree, PyTree]:
     """Runs `f(common, *x) -> (kept, terms)` for every agent: shards over devices, chunks in a loop, `vmap` inside.
@@ -59,6 +66,8 @@ def agent_map(
         chunk_size: agents per `vmap`; None: all at once. Smaller chunks keep temporaries in cache. A chunk of one
             agent runs without `vmap`, so that `lax.cond` stays a branch.
         mesh: devices along the axis "agents"; None: no sharding.
+        everywhere: every device holds all of `xs`, and gets all of what is kept. Always so where the devices do not
+            divide N; for agents that were chosen it saves an exchange per leaf, in and out.
         fold: sums the terms; None: the terms are stacked.
 
     Returns:
@@ -73,6 +82,7 @@ def agent_map(
     size = -(-per_device // chunks)  # even chunks: one trace serves all; the last one begins earlier, and repeats some
     repeated = chunks * size - per_device
     even = per_device * devices == num
+    everywhere = mesh is not None and (everywhere or not even)
 
     def one_chunk(common: PyTree, total: PyTree, valid: jax.Array, xs: PyTree) -> tuple[PyTree, PyTree]:
         if size == 1:
@@ -99,7 +109,7 @@ def agent_map(
 
     def one_device(common: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
         valid = jnp.ones((per_device,), bool)
-        if not even:  # every device holds all agents; the last ones begin earlier, and repeat what others do
+        if everywhere:  # where they are not even, the last devices begin earlier, and repeat what others do
             begin = lax.axis_index("agents") * per_device
             start = jnp.minimum(begin, num - per_device)
             xs = _rows(xs, start, per_device)
@@ -107,14 +117,16 @@ def agent_map(
         zero = () if fold is None else jax.tree.map(lambda z: jnp.zeros(z.shape, z.dtype), fold.zero)
         total, results = (one_chunk if chunks == 1 else in_turn)(common, zero, valid, xs)
         kept, terms = results if even else _of_all_devices(results, num)
+        if everywhere and even:  # terms stay apart: whoever compares messages spreads their parameters
+            kept = _of_all_devices(kept, num)
         if fold is None:
             return kept, terms
         return kept, total if mesh is None else _of_all_sums(total)
 
     if mesh is None:
         return one_device(common, xs)
-    each = P("agents") if even else P()
-    out_specs = (each, each if fold is None else P())
+    each = P() if everywhere else P("agents")
+    out_specs = (each, P("agents") if fold is None and even else P())
     run = jax.shard_map(one_device, mesh=mesh, in_specs=(P(), each), out_specs=out_specs, check_vma=False)
     return run(common, xs)
 

@@ -33,6 +33,13 @@ class Cohort(NamedTuple):
         """i32[M] agent ids."""
         return jnp.arange(self.active.shape[0], dtype=jnp.int32) if self.index is None else self.index
 
+    def padded(self, num_rows: int) -> "Cohort":
+        """Everyone, and up to `num_rows` slots of nobody, which never act; chosen agents stay as they are."""
+        missing = num_rows - self.active.shape[0]
+        if self.index is not None or not missing:
+            return self
+        return jax.tree.map(lambda x: jnp.pad(x, (0, missing)) if jnp.ndim(x) else x, self)
+
     def take(self, stacked: PyTree) -> PyTree:
         """The acting agents' slices: leaves [N, ...] -> [M, ...]."""
         return stacked if self.index is None else tree.take(stacked, self.index)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from . import _metrics as reports
 from . import tree
-from ._agent_map import Fold, agent_map, place
+from ._agent_map import Fold, agent_map, num_rows, place
 from ._compile import jit
 from ._component import check_key, component, static
 from ._messages import Cohort, Envelope, Job, Mail, Received, Total, add_up
@@ -22,13 +22,17 @@ PyTree = Any
 
 
 class RoundState(NamedTuple):
-    """Everything a run carries from round to round."""
+    """Everything a run carries from round to round.
+
+    Of N agents there are R rows: R = N, or on D <= N devices the next multiple of D, so that each device holds its own
+    agents only. Rows from N on belong to nobody; `Round.without_padding` leaves them out.
+    """
 
     key: jax.Array
     round: jax.Array  # i32[]
-    physics: PyTree  # [N, ...]
-    local: PyTree  # [N, ...]
-    memory: tuple[PyTree, ...]  # the transforms' agent memories, [N, ...] each
+    physics: PyTree  # [R, ...]
+    local: PyTree  # [R, ...]
+    memory: tuple[PyTree, ...]  # the transforms' agent memories, [R, ...] each
     wire: tuple[PyTree, ...]
     places: Places
     who: PyTree
@@ -72,6 +76,11 @@ class Round:
         """Whether different agents act with different parameters."""
         return self.topology.per_agent_models or self.learner.personal
 
+    @property
+    def num_rows(self) -> int:
+        """R, of what agents carry: N, or the next multiple of the number of devices."""
+        return num_rows(self.num_agents, self.mesh)
+
     # ------------------------------------------------------------ the three functions
 
     def init(self, key: jax.Array) -> RoundState:
@@ -86,7 +95,8 @@ class Round:
     def _one_round(self, state: RoundState) -> tuple[RoundState, dict[str, jax.Array]]:
         """What `step` compiles."""
         _, _, k_wire, k_node = _keys(state.key, state.round)
-        who, cohort = self.next_cohort(state)
+        who, chosen = self.next_cohort(state)
+        cohort = chosen.padded(self.num_rows)
         if cohort.turn is not None:
             k_node = _keys(state.key, jnp.int32(0))[3]  # merges are told apart by their number
         common, xs = _inputs(self, state, cohort)
@@ -108,7 +118,13 @@ class Round:
             ), sent
 
         (changed, packed), sent = agent_map(
-            one_agent, common, xs, chunk_size=self.chunk_size, mesh=self.mesh, fold=fold
+            one_agent,
+            common,
+            xs,
+            chunk_size=self.chunk_size,
+            mesh=self.mesh,
+            everywhere=cohort.index is not None,
+            fold=fold,
         )
         local, memory = _replace_leaves(before, changed, changes)
         metrics = packed.unpack()
@@ -135,7 +151,8 @@ class Round:
             never = (reduced["staleness_max"] < 0) | (reduced["staleness_mean"] < 0)
             pushing = cohort._replace(active=cohort.active & ~never)
         places = self.topology.push(k_node, self.node, state.places, pushing, mail)
-        who = self.participation.observe(who, cohort, metrics)
+        seen = metrics if chosen is cohort else tree.take(metrics, slice(self.num_agents))
+        who = self.participation.observe(who, chosen, seen)
         new = RoundState(
             state.key,
             state.round + 1,
@@ -167,7 +184,26 @@ class Round:
         xs = (index, *tree.take((state.places.own, state.local), index))
         return agent_map(one, (self, state.places.public), xs, chunk_size=self.chunk_size)[0]
 
+    def without_padding(self, state: RoundState) -> RoundState:
+        """The state with the rows of the N agents alone, whatever the number of devices."""
+        return self._map_rows(state, lambda rows: tree.take(rows, slice(self.num_agents)))
+
+    def with_padding(self, state: RoundState) -> RoundState:
+        """The state as it is carried, with the rows of nobody filled in; what these held is lost."""
+
+        def fill(rows: PyTree) -> PyTree:
+            return tree.pad(tree.take(rows, slice(self.num_agents)), self.num_rows)
+
+        return self._pin(self._map_rows(state, fill)) if self.num_rows != self.num_agents else state
+
     # ------------------------------------------------------------ parts
+
+    def _map_rows(self, state: RoundState, change: Callable[[PyTree], PyTree]) -> RoundState:
+        """The state with what agents carry changed, if there is padding."""
+        if self.num_rows == self.num_agents:
+            return state
+        physics, local, memory, own = change((state.physics, state.local, state.memory, state.places.own))
+        return state._replace(physics=physics, local=local, memory=memory, places=state.places._replace(own=own))
 
     def _pin(self, state: RoundState) -> RoundState:
         """The state where it belongs on the mesh."""
@@ -280,9 +316,9 @@ _step = jax.jit(Round._one_round, inline=True)  # a program of its own only wher
 def _first_state(round_: Round, key: jax.Array) -> RoundState:
     """The state before the first round."""
     k_run, k_physics, k_shared, k_local, k_who = jax.random.split(key, 5)
-    physics = round_.family.sample(k_physics, round_.num_agents)
+    physics = tree.pad(round_.family.sample(k_physics, round_.num_agents), round_.num_rows)
     shared = round_.learner.init_shared(k_shared, round_.env)
-    agents = jnp.arange(round_.num_agents, dtype=jnp.int32)
+    agents = jnp.arange(round_.num_rows, dtype=jnp.int32)
 
     def first_local(common: PyTree, agent: jax.Array, physics: PyTree) -> tuple[PyTree, None]:
         round_, key, shared = common
@@ -302,9 +338,12 @@ def _first_state(round_: Round, key: jax.Array) -> RoundState:
     who = round_.participation.init(
         k_who, round_.num_agents, expected_job(round_.learner, round_.env, messages[-1], shared)
     )
-    cohort = jax.eval_shape(lambda key, who: round_.participation.sample(key, who, round_.num_agents)[1], key, who)
-    node = round_.node._replace(num_slots=cohort.active.shape[0])
-    places = round_.topology.init(node, root, zeros[-1], round_.num_agents)
+
+    def slots(key: jax.Array, who: PyTree) -> Cohort:
+        return round_.participation.sample(key, who, round_.num_agents)[1].padded(round_.num_rows)
+
+    node = round_.node._replace(num_slots=jax.eval_shape(slots, key, who).active.shape[0])
+    places = round_.topology.init(node, root, zeros[-1], round_.num_rows)
     wire = tuple(s.wire for s in states)
     state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)
     return round_._pin(tree.copy(state))  # `run` donates the state: no buffer may belong to anything else
@@ -386,7 +425,7 @@ def trace_one_agent(round_: Round) -> Any:
 
     def inputs(key: jax.Array) -> PyTree:
         state = round_.init(key)
-        common, xs = _inputs(round_, state, round_.next_cohort(state)[1])
+        common, xs = _inputs(round_, state, round_.next_cohort(state)[1].padded(round_.num_rows))
         return common, tree.take(xs, 0)
 
     common, x = jax.eval_shape(inputs, jax.random.key(0))

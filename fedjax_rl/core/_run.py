@@ -225,7 +225,7 @@ def _one_run(
 
     def step(state: RoundState) -> tuple[RoundState, tree.Packed]:
         state, metrics = round_.step(state)
-        recorded = {} if record is None else record(round_, state)
+        recorded = {} if record is None else record(round_, round_.without_padding(state))
         if taken := sorted(recorded.keys() & metrics.keys()):
             raise ValueError(f"record must not return {', '.join(taken)}, which the metrics have already; rename it")
         return state, tree.pack(metrics | recorded)

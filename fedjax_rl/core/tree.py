@@ -51,6 +51,16 @@ def replicate(tree: PyTree, num: int) -> PyTree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (num, *jnp.shape(x))), tree)
 
 
+def pad(tree: PyTree, num: int) -> PyTree:
+    """Gives every leaf `num` rows; those that are missing repeat the first one."""
+
+    def longer(x: jax.Array) -> jax.Array:
+        missing = num - x.shape[0]
+        return jnp.concatenate([x, jnp.broadcast_to(x[:1], (missing, *x.shape[1:]))]) if missing else x
+
+    return jax.tree.map(longer, tree)
+
+
 def where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Selects leaf by leaf; `condition` of shape [*lead] broadcasts over the trailing axes of every leaf."""
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ class Checkpoints:
     Args:
         path: the folder.
         keep: how many checkpoints to keep.
+        content: what of a state counts; the rest is layout, such as rows that fill up devices, and may be of other
+            shapes where the state is read again.
     """
 
-    def __init__(self, path: str | Path, *, keep: int = 2):
+    def __init__(self, path: str | Path, *, keep: int = 2, content: Callable[[Any], Any] = lambda state: state):
         # Imported here: it takes a second, and `fedjax-rl list` does without.
         import orbax.checkpoint as ocp
 
-        self.path = Path(path).absolute()
+        self.path, self._content = Path(path).absolute(), content
         self._ocp = ocp
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=True, enable_async_checkpointing=False, cleanup_tmp_directories=True
@@ -46,7 +48,7 @@ class Checkpoints:
             return
         items = self._ocp.args.Composite(
             state=self._ocp.args.StandardSave(_flat(state)),
-            counters=self._ocp.args.JsonSave({"counters": dict(counters), "leaves": _described(state)}),
+            counters=self._ocp.args.JsonSave({"counters": dict(counters), "leaves": self._described(state)}),
         )
         try:
             with _quiet():
@@ -82,7 +84,7 @@ class Checkpoints:
             like: a pytree of arrays or `ShapeDtypeStruct`s with the structure, shapes, dtypes and shardings wanted.
 
         Returns:
-            The state.
+            The state; rows that were not saved are zero.
 
         Raises:
             ValueError: there is no checkpoint, it cannot be read, or it belongs to another configuration.
@@ -93,7 +95,8 @@ class Checkpoints:
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default)
             for name, x in _flat(like).items()
         }
-        flat = self._restore(state=self._ocp.args.StandardRestore(abstract))["state"]
+        # Not strict: the content has the right shapes, as has just been checked, and the rest may have others.
+        flat = self._restore(state=self._ocp.args.StandardRestore(abstract, strict=False))["state"]
         return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in _flat(like)])
 
     def close(self) -> None:
@@ -115,12 +118,20 @@ class Checkpoints:
     def _check(self, like: Any) -> None:
         """Tells a foreign checkpoint by the description of its leaves, before anything is read."""
         foreign = f"the checkpoint in {self.path} belongs to another configuration, or another version wrote it"
-        saved, wanted = self._restore(counters=self._ocp.args.JsonRestore())["counters"]["leaves"], _described(like)
+        saved, wanted = (
+            self._restore(counters=self._ocp.args.JsonRestore())["counters"]["leaves"],
+            self._described(like),
+        )
         for name in sorted(set(saved) ^ set(wanted)):
             raise ValueError(f"{foreign}: {name} is only {'there' if name in saved else 'here'}")
         for name, leaf in wanted.items():
             if saved[name] != leaf:
                 raise ValueError(f"{foreign}: {name} is {saved[name]} there and {leaf} here")
+
+    def _described(self, state: Any) -> dict[str, str]:
+        """The leaves of the content by name, as "float32[3, 4]"."""
+        content = jax.eval_shape(self._content, state)
+        return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _flat(content).items()}
 
     def _drop_unfinished(self) -> None:
         for path in self.path.glob("*orbax-checkpoint-tmp*"):
@@ -133,11 +144,6 @@ def _flat(state: Any) -> dict[str, Any]:
     """A flat dictionary of the leaves by their number and path: what a checkpoint holds does not depend on classes."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {f"{i:04d}{jax.tree_util.keystr(path)}".replace("/", "|"): leaf for i, (path, leaf) in enumerate(leaves)}
-
-
-def _described(state: Any) -> dict[str, str]:
-    """The leaves by name, as "float32[3, 4]"."""
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _flat(state).items()}
 
 
 @contextlib.contextmanager

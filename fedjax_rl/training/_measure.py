@@ -112,11 +112,11 @@ class Evaluator:
     def _worlds(self, state: Any, seed: int) -> tuple[Any, np.ndarray]:
         """The single worlds [W, ...] of all agents, and the agent each belongs to: an agent may pool several."""
         physics = fetch(state.physics)  # slices of what several devices hold would make them wait in turns
+        num_agents = self.experiment.round.num_agents
         if self._first_row is not None:
             row = self._first_row + seed
             physics = jax.tree.map(lambda x: x[row], physics)
-        worlds = self.experiment.family.worlds(physics)
-        num_agents = self.experiment.round.num_agents
+        worlds = self.experiment.family.worlds(jax.tree.map(lambda x: x[:num_agents], physics))
         return worlds, np.arange(_length(worlds)) * num_agents // _length(worlds)
 
     def _models(self, state: Any, seed: int, index: np.ndarray) -> Any:

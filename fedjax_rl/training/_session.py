@@ -1,6 +1,7 @@
 """One stretch of a run, from its start or a checkpoint to its end or an interruption: chunks of compiled rounds, and
 between them everything a person wants to see and to keep."""
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ class Session:
         self.first_chunk, self.later_chunks = _Speed(), _Speed()
         self._checkpoints = None
         if checkpoints is not None:
-            self._checkpoints = Checkpoints(checkpoints, keep=self.config.checkpoint.keep)
+            content = experiments[0].round.without_padding
+            self._checkpoints = Checkpoints(checkpoints, keep=self.config.checkpoint.keep, content=content)
         self._last_checkpoint = time.perf_counter()
         self.state: Any = first_state(experiments)
 
@@ -85,7 +87,7 @@ class Session:
         counters = self._checkpoints.counters()
         like = layout(self.state)
         self.state = None  # two states at a time may not fit
-        self.state = self._checkpoints.restore(like)
+        self.state = _filled(self.experiments[0].round, self._checkpoints.restore(like))
         self.rounds, self.seconds = latest, float(counters["seconds"])
         for record, counted in zip(self.records, counters.get("experiments", [counters]), strict=True):
             record.restore(counted, latest)
@@ -248,6 +250,12 @@ def first_state(experiments: Sequence[Experiment]) -> Any:
 def _one_round(experiments: Sequence[Experiment]) -> Round | Rounds:
     """What the program runs: a round, or a stack of those of several experiments."""
     return experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
+
+
+@functools.partial(jax.jit, donate_argnums=1)
+def _filled(round_: Round, state: Any) -> Any:
+    """A state from a checkpoint, which may come from another number of devices."""
+    return round_.with_padding(state)
 
 
 def layout(state: Any) -> Any:

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.core import Job, tree
+from fedjax_rl import aggregators, make_mesh, make_round, run
+from fedjax_rl.core import Job, Mean, component, tree
 from tests.conformance.examples import PARTICIPATION, every, label
+from tests.probes.quadratic import Descent, Targets
 
 
 NUM_AGENTS = 8
@@ -62,3 +64,34 @@ def test_works_under_vmap_over_seeds(rule):
         np.testing.assert_array_equal(cohorts.active[i], alone.active)
         if alone.index is not None:
             np.testing.assert_array_equal(cohorts.index[i], alone.index)
+
+
+@component
+class Worker(Descent):
+    """What rules may ask about: the work of a round, and the return."""
+
+    def job(self, env):
+        return JOB.env_steps, JOB.gradients, JOB.num_local_steps
+
+    def update(self, *args):
+        after, envelope, metrics = super().update(*args)
+        return after, envelope, metrics | {"train_return_mean": Mean(-metrics["distance"], jnp.float32(1))}
+
+
+@PARTICIPATE
+def test_devices_that_do_not_divide_the_agents_change_nothing(rule):
+    targets = jax.random.normal(jax.random.key(0), (NUM_AGENTS, 3))
+    found = []
+    for mesh in (None, make_mesh(3)):
+        round_ = make_round(
+            Targets(targets), Worker(0.3, 0.3), aggregators.mean(), num_agents=NUM_AGENTS, participation=rule, mesh=mesh
+        )
+        state, history = run(round_, round_.init(jax.random.key(0)), 5)
+        found.append((state.places.public, round_.without_padding(state).local, state.who, history))
+    jax.tree.map(close, *found)
+
+
+def close(x, y):
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x, y = jax.random.key_data(x), jax.random.key_data(y)
+    np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)

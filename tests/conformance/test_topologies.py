@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl import aggregators, make_round, run
+from fedjax_rl import aggregators, make_mesh, make_round, run
 from tests.conformance.examples import TOPOLOGIES, every, label
 from tests.probes.arrivals import arrivals
 from tests.probes.quadratic import Descent, Targets
@@ -61,6 +61,21 @@ def test_works_under_vmap_over_seeds(topology):
     for i, alone in enumerate(states):
         for x, y in zip(jax.tree.leaves(alone.places), jax.tree.leaves(together.places), strict=True):
             np.testing.assert_allclose(x, y[i], rtol=1e-5, atol=1e-6)
+
+
+@TOPOLOGY
+@pytest.mark.parametrize("aggregator", [aggregators.mean(), aggregators.median()], ids=label)
+def test_devices_that_do_not_divide_the_agents_change_nothing(topology, aggregator):
+    targets = jax.random.normal(jax.random.key(0), (NUM_AGENTS, 3))
+    found = []
+    for mesh in (None, make_mesh(4)):
+        round_ = make_round(
+            Targets(targets), Descent(0.3, 0.3), aggregator, num_agents=NUM_AGENTS, topology=topology, mesh=mesh
+        )
+        state, history = run(round_, round_.init(jax.random.key(0)), 5)
+        models = round_.policies(state, jnp.arange(NUM_AGENTS))
+        found.append((models, round_.without_padding(state).local, history))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), *found)
 
 
 @TOPOLOGY

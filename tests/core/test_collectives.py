@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_rl import aggregators, envs, learners, make_mesh, make_round, policies
+from fedjax_rl import aggregators, envs, learners, make_mesh, make_round, participation, policies
 
 
 _COLLECTIVE = re.compile(
@@ -17,13 +17,13 @@ _ARRAY = re.compile(r"\w+\[([\d,]*)\]")
 NUM_AGENTS, HIDDEN = 16, 8
 
 
-def exchanged(aggregator, num_agents=NUM_AGENTS):
+def exchanged(aggregator, num_agents=NUM_AGENTS, **roles):
     """[(kind, elements of each array)] of a round of agents that keep their moments, on four devices."""
     family = envs.cartpole_family("packer-r")
     policy = policies.mlp_policy(family.env, hidden_sizes=(HIDDEN,))
     objective = learners.actor_critic(policy, num_envs=2, num_steps=5)
     learner = learners.local_training(objective, optax.adam(1e-3), optimizer_state="keep")
-    round_ = make_round(family, learner, aggregator, num_agents=num_agents, mesh=make_mesh(4))
+    round_ = make_round(family, learner, aggregator, num_agents=num_agents, mesh=make_mesh(4), **roles)
     state = round_.init(jax.random.key(0))
     text = jax.jit(round_.step, donate_argnums=0).lower(state).compile().as_text()
     found = []
@@ -34,8 +34,9 @@ def exchanged(aggregator, num_agents=NUM_AGENTS):
     return found, num_params
 
 
-def test_a_mean_exchanges_one_sum_of_the_parameters():
-    found, num_params = exchanged(aggregators.mean())
+@pytest.mark.parametrize("num_agents", [NUM_AGENTS, 5, 18])  # four devices need not divide them
+def test_a_mean_exchanges_one_sum_of_the_parameters(num_agents):
+    found, num_params = exchanged(aggregators.mean(), num_agents)
     assert {kind for kind, _ in found} == {"all-reduce"}
     # One of floats, the parameters among them, and one of counts: XLA adds up types apart.
     assert len(found) == 2
@@ -46,16 +47,16 @@ def test_a_mean_exchanges_one_sum_of_the_parameters():
     assert sum(counts) < 20
 
 
-@pytest.mark.parametrize("num_agents", [5, 18])
-def test_agents_that_do_not_divide_are_told_to_all_and_not_moved_about(num_agents):
-    found, num_params = exchanged(aggregators.mean(), num_agents)
+@pytest.mark.parametrize("size", [8, 5])  # four devices need not divide it
+def test_a_cohort_exchanges_what_its_members_keep(size):
+    cohort = participation.uniform_cohort(size)
+    found, num_params = exchanged(aggregators.mean(), participation=cohort)
+    assert found == exchanged(aggregators.mean(), 8 * NUM_AGENTS + 2, participation=cohort)[0]  # whoever stays at home
     assert {kind for kind, _ in found} == {"all-reduce", "all-gather"}
-    # What an agent keeps and reports: two moments, a few numbers of each environment, metrics.
-    each = 4 * -(-num_agents // 4)
-    gathers = [sum(sizes) for kind, sizes in found if kind == "all-gather"]
-    assert len(gathers) <= 4  # floats, counts, flags and random bits, not a leaf each
-    gathered = sum(gathers)
-    assert 2 * num_params * each <= gathered < (2 * num_params + 60) * each
+    assert len(found) <= 6  # floats and counts there, the sums, floats and counts back: not a leaf each
+    each = -(-size // 4) * 4
+    gathered = sum(sum(sizes) for kind, sizes in found if kind == "all-gather")
+    assert 2 * num_params * each <= gathered < (2 * num_params + 60) * each  # two moments, environments, metrics
 
 
 @pytest.mark.parametrize("aggregator", [aggregators.trimmed_mean(0.1), aggregators.median()], ids=["trimmed", "median"])

@@ -27,7 +27,7 @@ def cartpoles(*, num_agents=NUM_AGENTS, objective="actor_critic", num_local_step
 def one_round(round_):
     """The parameters, the agents' environments and the metrics after one round."""
     state, history = run(round_, round_.init(jax.random.key(3)), 1)
-    return round_.policies(state, jnp.arange(round_.num_agents)), state.local, history
+    return round_.policies(state, jnp.arange(round_.num_agents)), round_.without_padding(state).local, history
 
 
 def leaves(tree):
@@ -35,7 +35,7 @@ def leaves(tree):
 
 
 @pytest.mark.parametrize(
-    ("chunk_size", "num_devices"), [(1, 1), (7, 1), (NUM_AGENTS, 1), (1, 2), (7, 2), (NUM_AGENTS, 2)]
+    ("chunk_size", "num_devices"), [(1, 1), (7, 1), (NUM_AGENTS, 1), (1, 2), (7, 2), (NUM_AGENTS, 2), (3, 4)]
 )
 def test_any_chunk_size_and_device_count_give_the_same_round(chunk_size, num_devices, everyone_at_once):
     params, local, history = one_round(cartpoles(chunk_size=chunk_size, mesh=make_mesh(num_devices)))

@@ -16,7 +16,7 @@ from fedjax_rl.training import RunFolder, join_processes, resume, train, use_com
 from tests.training.examples import TINY
 
 
-CONFIG = TINY.replace(devices="auto", num_agents=4)
+CONFIG = TINY.replace(devices="auto")  # of five agents: two devices, and four, do not divide them
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -157,6 +157,20 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(run: Result, tmp_
     assert (tmp_path / "a" / "agents.csv").read_bytes() == (run.folder / "agents.csv").read_bytes()  # pyright: ignore[reportOptionalOperand]
 
 
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path, x64: None) -> None:
+    """Of five agents, which four devices hold in eight rows, three in six, and one in five."""
+    config = TINY.replace(checkpoint={"every_rounds": 0}, evaluation={"every": 2})
+    alone = train(config.replace(num_rounds=6), progress=False)
+    for num_rounds, devices in ((2, 4), (4, 3), (6, 1)):
+        stretch = config.replace(num_rounds=num_rounds, devices=devices)
+        moved = train(stretch, out=tmp_path, resume=num_rounds > 2, progress=False)
+    for x, y in zip(jax.tree.leaves(moved.params), jax.tree.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
+    for mine, expected in zip(lines(tmp_path), alone.history, strict=True):
+        told = {name for name, value in expected.items() if value is not None and name != "seconds"}
+        assert {name: mine[name] for name in told} == pytest.approx({n: expected[n] for n in told}, rel=1e-6, abs=1e-9)
+
+
 def test_metrics_beyond_the_checkpoint_are_played_again(run: Result, tmp_path: Path) -> None:
     """A crash may come between a line of metrics and the next checkpoint."""
     config = TINY.replace(checkpoint={"every_rounds": 3})
