@@ -209,6 +209,15 @@ def test_what_does_not_fit_together_follows_one_another(monkeypatch: pytest.Monk
     assert [row["return_mean"] for row in apart.rows] == [row["return_mean"] for row in together.rows]
 
 
+def test_the_number_of_devices_changes_nothing() -> None:
+    # Three points with two seeds each, on four devices: rows need not divide.
+    config = CONFIG.replace(num_rounds=2)
+    over = {RATE: [0.001, 0.01, 0.1]}
+    alone, spread = (sweep(config.replace(devices=n), over, progress=False) for n in (1, 4))
+    assert spread.num_programs == alone.num_programs == 1
+    assert spread.rows == alone.rows  # each row is computed on one device, so to the bit
+
+
 @pytest.mark.parametrize(
     ("count", "most", "size"), [(16, 16, 16), (16, 100, 16), (16, 6, 4), (4, 2, 2), (6, 4, 3), (7, 3, 3), (5, 1, 1)]
 )
