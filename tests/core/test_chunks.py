@@ -56,6 +56,28 @@ def test_caches_decide_on_a_cpu():
         made(chunk_size="many")
 
 
+@pytest.mark.parametrize(
+    ("caches", "expected"),
+    [
+        ([("32K", "1"), ("1024K", "1"), ("32768K", "3")], 16),
+        ([("1024K", "1"), ("16384K", "ff,00000000")], 2),
+        ([("335544K", "3")], 32),  # of a whole socket
+        ([("two", "1")], 16),
+        ([("32768K", "0")], 16),
+        ([], 16),
+    ],
+)
+def test_a_cores_share_of_the_caches(tmp_path, monkeypatch, caches, expected):
+    for number, (size, cores) in enumerate(caches):
+        (tmp_path / f"index{number}").mkdir()
+        (tmp_path / f"index{number}" / "size").write_text(size + "\n")
+        (tmp_path / f"index{number}" / "shared_cpu_map").write_text(cores + "\n")
+    monkeypatch.setattr(_chunks, "_CACHES", tmp_path)
+    assert _chunks.cache_bytes() == expected * 2**20
+    few = made(hidden_sizes=(512, 512)).chunk_size
+    assert few == max(1, expected * 2**20 // (3 * 4 * (5 * 512 + 513 * 512 + 513 * 3)))
+
+
 def test_memory_decides_on_an_accelerator(monkeypatch):
     round_ = made(num_agents=100_000)
     monkeypatch.setattr(_chunks.jax, "default_backend", lambda: "gpu")

@@ -117,7 +117,9 @@ def test_all_cores_are_used_unless_somebody_has_decided(given: dict[str, str], e
     code = "from fedjax_rl.training import use_all_cores; use_all_cores(); import jax; print(jax.device_count())"
     inherited = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
     env = inherited | {"JAX_PLATFORMS": "cpu"} | given
-    assert int(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout) == expected
+    assert (
+        int(subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True).stdout) == expected
+    )
 
 
 def test_alone_nothing_is_joined() -> None:
