@@ -338,11 +338,8 @@ def _first_state(round_: Round, key: jax.Array) -> RoundState:
     who = round_.participation.init(
         k_who, round_.num_agents, expected_job(round_.learner, round_.env, messages[-1], shared)
     )
-
-    def slots(key: jax.Array, who: PyTree) -> Cohort:
-        return round_.participation.sample(key, who, round_.num_agents)[1].padded(round_.num_rows)
-
-    node = round_.node._replace(num_slots=jax.eval_shape(slots, key, who).active.shape[0])
+    cohort = jax.eval_shape(lambda key, who: round_.participation.sample(key, who, round_.num_agents)[1], key, who)
+    node = round_.node._replace(num_slots=cohort.active.shape[0])
     places = round_.topology.init(node, root, zeros[-1], round_.num_rows)
     wire = tuple(s.wire for s in states)
     state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)

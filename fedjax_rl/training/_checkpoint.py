@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 class Checkpoints:
@@ -47,7 +48,7 @@ class Checkpoints:
         if num_rounds in self._manager.all_steps():
             return
         items = self._ocp.args.Composite(
-            state=self._ocp.args.StandardSave(_flat(state)),
+            state=self._ocp.args.StandardSave({name: _numbers(x) for name, x in _flat(state).items()}),
             counters=self._ocp.args.JsonSave({"counters": dict(counters), "leaves": self._described(state)}),
         )
         try:
@@ -93,11 +94,12 @@ class Checkpoints:
         default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = {
             name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or default)
-            for name, x in _flat(like).items()
+            for name, x in ((name, _numbers(x)) for name, x in _flat(like).items())
         }
         # Not strict: the content has the right shapes, as has just been checked, and the rest may have others.
         flat = self._restore(state=self._ocp.args.StandardRestore(abstract, strict=False))["state"]
-        return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in _flat(like)])
+        leaves = [_as_saved(flat[name], x) for name, x in _flat(like).items()]
+        return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
     def close(self) -> None:
         """Releases the folder."""
@@ -129,9 +131,13 @@ class Checkpoints:
                 raise ValueError(f"{foreign}: {name} is {saved[name]} there and {leaf} here")
 
     def _described(self, state: Any) -> dict[str, str]:
-        """The leaves of the content by name, as "float32[3, 4]"."""
-        content = jax.eval_shape(self._content, state)
-        return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in _flat(content).items()}
+        """The leaves of the content by name, as "float32[3, 4]", or "key<fry> uint32[3, 2]"."""
+
+        def described(leaf: Any) -> str:
+            numbers = _numbers(leaf)
+            return (f"{leaf.dtype} " if _is_key(leaf) else "") + f"{numbers.dtype}{list(numbers.shape)}"
+
+        return {name: described(leaf) for name, leaf in _flat(jax.eval_shape(self._content, state)).items()}
 
     def _drop_unfinished(self) -> None:
         for path in self.path.glob("*orbax-checkpoint-tmp*"):
@@ -144,6 +150,29 @@ def _flat(state: Any) -> dict[str, Any]:
     """A flat dictionary of the leaves by their number and path: what a checkpoint holds does not depend on classes."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {f"{i:04d}{jax.tree_util.keystr(path)}".replace("/", "|"): leaf for i, (path, leaf) in enumerate(leaves)}
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _numbers(leaf: Any) -> Any:
+    """A leaf as it is saved: of typed keys the numbers, which can be read with more or fewer rows."""
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.Array):
+        return jax.random.key_data(leaf)
+    numbers = jax.eval_shape(jax.random.key_data, leaf)
+    return jax.ShapeDtypeStruct(numbers.shape, numbers.dtype, sharding=getattr(leaf, "sharding", None))
+
+
+def _as_saved(numbers: Any, like: Any) -> Any:
+    """The leaf whose numbers these are."""
+    if not _is_key(like):
+        return numbers
+    kinds: list[Any] = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(numbers, impl=kinds[0])
 
 
 @contextlib.contextmanager

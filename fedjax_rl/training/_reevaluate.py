@@ -7,11 +7,10 @@ from typing import Any
 import jax
 
 from ._build import build
-from ._checkpoint import Checkpoints
 from ._folder import RunFolder, plain
 from ._gymnasium import evaluate_gymnasium
 from ._measure import Evaluator
-from ._session import first_state, layout
+from ._session import checkpoints_of, first_state, layout
 from ._summary import over_seeds
 
 
@@ -47,7 +46,7 @@ def evaluate_run(
     greedy = config.evaluation.greedy if greedy is None else greedy
     config = config.replace(evaluation={"episodes": num_episodes, "greedy": greedy})
     experiment = build(config)
-    checkpoints = Checkpoints(run.checkpoints, keep=config.checkpoint.keep)
+    checkpoints = checkpoints_of(experiment, run.checkpoints)
     try:
         rounds = checkpoints.latest
         state = checkpoints.restore(layout(first_state([experiment])))

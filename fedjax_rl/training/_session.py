@@ -58,8 +58,7 @@ class Session:
         self.first_chunk, self.later_chunks = _Speed(), _Speed()
         self._checkpoints = None
         if checkpoints is not None:
-            content = experiments[0].round.without_padding
-            self._checkpoints = Checkpoints(checkpoints, keep=self.config.checkpoint.keep, content=content)
+            self._checkpoints = checkpoints_of(experiments[0], checkpoints)
         self._last_checkpoint = time.perf_counter()
         self.state: Any = first_state(experiments)
 
@@ -245,6 +244,11 @@ def first_state(experiments: Sequence[Experiment]) -> Any:
     seeds = np.concatenate([np.arange(e.config.seed, e.config.seed + e.config.num_seeds) for e in experiments])
     keys = jax.vmap(jax.random.key)(seeds)
     return init_seeds(_one_round(experiments), keys, mesh=mesh)
+
+
+def checkpoints_of(experiment: Experiment, folder: Path) -> Checkpoints:
+    """The checkpoints of a run in its folder: what the number of devices adds to a state does not count."""
+    return Checkpoints(folder, keep=experiment.config.checkpoint.keep, content=experiment.round.without_padding)
 
 
 def _one_round(experiments: Sequence[Experiment]) -> Round | Rounds:

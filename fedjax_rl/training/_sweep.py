@@ -15,14 +15,13 @@ import numpy as np
 from ..core import Round, Rounds, make_mesh, memory_bytes, same_program, tree
 from ..metrics import bootstrap_interval
 from ._build import Experiment, build
-from ._checkpoint import Checkpoints
 from ._config import ExperimentConfig
 from ._folder import RunFolder, write_atomically
 from ._grid import Point, points
 from ._plots import plot_grid
 from ._processes import agree, describe_devices, leads, with_peers
 from ._progress import Reporter, grid_table
-from ._session import Session
+from ._session import Session, checkpoints_of
 from ._stop import GracefulStop
 from ._train import begin, check_same, chunks_of, finish, with_own_tables
 
@@ -308,7 +307,7 @@ def _leave_checkpoints(session: Session) -> None:
     """Gives every point the checkpoint of a run of its own, so that it can be evaluated and gone on with alone."""
     for record in session.records:
         assert record.folder is not None
-        checkpoints = Checkpoints(record.folder.checkpoints, keep=record.config.checkpoint.keep)
+        checkpoints = checkpoints_of(record.experiment, record.folder.checkpoints)
         try:
             checkpoints.save(
                 session.rounds, session.state_of(record), {"seconds": session.seconds, **record.counters()}

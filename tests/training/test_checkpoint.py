@@ -52,6 +52,29 @@ def test_everything_comes_back(path: Path) -> None:
     assert restored.key.dtype == state().key.dtype
 
 
+def test_rows_of_nobody_do_not_count(tmp_path: Path) -> None:
+    def carried(num_rows: int, value: float = 0.0) -> dict[str, Any]:
+        keys = jax.random.split(jax.random.key(1), 3)
+        return {"a": jnp.full((num_rows, 2), value), "keys": jnp.concatenate([keys, keys])[:num_rows]}
+
+    def like(num_rows: int) -> Any:
+        return jax.eval_shape(lambda: carried(num_rows))
+
+    def content(state: Any) -> Any:
+        return jax.tree.map(lambda x: x[:3], state)
+
+    Checkpoints(tmp_path, content=content).save(1, carried(4, 7.0), {})
+    checkpoints = Checkpoints(tmp_path, content=content)
+    for num_rows in (3, 4, 6):
+        restored = checkpoints.restore(like(num_rows))
+        assert {len(x) for x in jax.tree.leaves(restored)} == {num_rows}
+        assert bits(content(restored)) == bits(carried(3, 7.0))
+    with pytest.raises(ValueError, match=r"'a'\] is float32\[3, 2\] there and float32\[2, 2\] here"):
+        checkpoints.restore(like(2))
+    with pytest.raises(ValueError, match=r"float32\[3, 2\] there and float32\[4, 2\] here"):
+        Checkpoints(tmp_path).restore(like(4))
+
+
 def test_only_the_last_ones_are_kept(path: Path) -> None:
     assert sorted(int(folder.name) for folder in path.iterdir()) == [5, 10]
 

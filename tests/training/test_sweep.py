@@ -218,6 +218,12 @@ def test_the_number_of_devices_changes_nothing() -> None:
     assert spread.rows == alone.rows  # each row is computed on one device, so to the bit
 
 
+def test_a_point_whose_agents_do_not_divide_by_the_devices_goes_on_alone(tmp_path: Path) -> None:
+    config = CONFIG.replace(num_rounds=1, num_seeds=1, devices=4)
+    (row,) = sweep(config, {RATE: [0.001]}, out=tmp_path, progress=False).rows
+    assert resume(row["folder"], num_rounds=2, progress=False).history[-1]["round"] == 2
+
+
 @pytest.mark.parametrize(
     ("count", "most", "size"), [(16, 16, 16), (16, 100, 16), (16, 6, 4), (4, 2, 2), (6, 4, 3), (7, 3, 3), (5, 1, 1)]
 )

@@ -159,11 +159,14 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(run: Result, tmp_
 
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path, x64: None) -> None:
     """Of five agents, which four devices hold in eight rows, three in six, and one in five."""
-    config = TINY.replace(checkpoint={"every_rounds": 0}, evaluation={"every": 2})
+    # The server waits for messages, as many as agents may send at once: no more where there are more rows.
+    waiting = {"aggregator": "median()", "topology": "buffered(star(), 3)"}
+    config = TINY.replace(evaluation={"every": 2}, round=waiting)
     alone = train(config.replace(num_rounds=6), progress=False)
     for num_rounds, devices in ((2, 4), (4, 3), (6, 1)):
         stretch = config.replace(num_rounds=num_rounds, devices=devices)
         moved = train(stretch, out=tmp_path, resume=num_rounds > 2, progress=False)
+        assert evaluate_run(tmp_path, num_episodes=5)["rounds"] == num_rounds
     for x, y in zip(jax.tree.leaves(moved.params), jax.tree.leaves(alone.params), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12)
     for mine, expected in zip(lines(tmp_path), alone.history, strict=True):
