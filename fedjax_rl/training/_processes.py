@@ -1,16 +1,18 @@
 """The devices and processes of a run. One process by default; several, on one host or many, run the same program
 together, each with a part of the agents. The first of them leads: it alone writes files and reports."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 
+Args = ParamSpec("Args")
 T = TypeVar("T")
 AUTO = "auto"
 CACHE_VARIABLE = "FEDJAX_RL_CACHE_DIR"
@@ -121,22 +123,23 @@ def leader_first(action: Callable[[], T]) -> T:
     return action()
 
 
-def with_peers(action: Callable[[], T]) -> T:
-    """Runs what needs all processes; a failed exchange says that one of them is gone.
+def with_peers(function: Callable[Args, T]) -> Callable[Args, T]:
+    """What needs all processes, such that a failed exchange raises `PeerLost`: one of them has died."""
 
-    Raises:
-        PeerLost: another process died in the meantime.
-    """
-    try:
-        return action()
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        if jax.process_count() > 1 and any(word in reason for word in ("Gloo", "NCCL", "nccl", "UNAVAILABLE")):
-            raise PeerLost(
-                f"process {jax.process_index()} of {jax.process_count()}: another process of this run has died "
-                f"({reason[:160]}); start all of them again, with `fedjax-rl resume`, or a sweep with --resume"
-            ) from error
-        raise
+    @functools.wraps(function)
+    def call(*args: Args.args, **kwargs: Args.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            if jax.process_count() > 1 and any(word in reason for word in ("Gloo", "NCCL", "nccl", "UNAVAILABLE")):
+                raise PeerLost(
+                    f"process {jax.process_index()} of {jax.process_count()}: another process of this run has died "
+                    f"({reason[:160]}); start all of them again, with `fedjax-rl resume`, or a sweep with --resume"
+                ) from error
+            raise
+
+    return call
 
 
 def exit_at_once(code: int) -> NoReturn:

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +56,7 @@ class Sweep:
         return max(finished, key=lambda row: row["return_mean"])
 
 
+@with_peers
 def sweep(
     config: ExperimentConfig,
     over: Mapping[str, Sequence[Any]],
@@ -155,7 +155,7 @@ class _Run:
                 )  # fmt: skip
                 reporter.open(_headline(session, number, self.num_parts))
                 self._advance(session, reporter, stop)
-                results = with_peers(functools.partial(finish, session))
+                results = finish(session)
                 # Who asks while the last part is evaluated is answered when nothing is left to do.
                 asked = any(*agree(stop.requested))
                 self.interrupted = asked and (results[0].interrupted or number + 1 < self.num_parts)
@@ -165,7 +165,7 @@ class _Run:
                 return
             self.summaries |= {i: result.summary for i, result in zip(part, results, strict=True)}
             if self.folder is not None:
-                with_peers(functools.partial(_leave_checkpoints, session))
+                _leave_checkpoints(session)
         finally:
             reporter.close()
             if session is not None:
@@ -174,7 +174,7 @@ class _Run:
     def _advance(self, session: Session, reporter: Reporter, stop: GracefulStop) -> None:
         """Runs a session, by the last program where that serves it."""
         known = self._program.advance if self._program is not None and self._program.serves(session) else None
-        advance = with_peers(functools.partial(session.run, reporter, stop, known))
+        advance = session.run(reporter, stop, known)
         if advance is not None and known is None:
             self._program = _Program(session.num_rows, session.round, advance)
             self.num_programs += 1
@@ -256,7 +256,7 @@ def _session(
     session = Session(mine, folders, checkpoints, f"the same command with --resume --out {folder}")
     if resume and checkpoints is not None:
         _check_grid(session, folder)
-        with_peers(session.restore)
+        session.restore()
     return session
 
 

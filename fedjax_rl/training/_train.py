@@ -1,7 +1,6 @@
 """Training from Python: `train(config) -> Result`."""
 
 import dataclasses
-import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -67,6 +66,7 @@ class Result:
         return np.array([row["round"] for row in rows]), np.array([row[field] for row in rows])
 
 
+@with_peers
 def train(
     config: ExperimentConfig,
     *,
@@ -121,9 +121,9 @@ def train(
             checkpoints = None if folder is None else folder.checkpoints
             session = Session([experiment], [folder], checkpoints, f"fedjax-rl resume {out}", on_round)
             if resume:
-                with_peers(session.restore)
-            with_peers(functools.partial(session.run, reporter, stop))
-            (result,) = with_peers(functools.partial(finish, session))
+                session.restore()
+            session.run(reporter, stop)
+            (result,) = finish(session)
             _report(session, result, reporter)
             return result
     finally:
