@@ -35,11 +35,10 @@ def _parser() -> argparse.ArgumentParser:
         "ppo": "rounds of PPO against a plain jitted PPO loop in the same process",
         "lsa": "rounds of federated TD learning against NumPy loops in the same process",
         "arrivals": "asynchronous rounds against cohorts of as many agents, from 100 to 100 000 agents",
-        "scaling": "full rounds from 1 to 100 000 agents, and of other shapes",
+        "scaling": "full rounds from 1 to 100 000 agents, of other shapes, and of two processes",
         "flat": "full rounds of 100 to 100 000 agents against rounds of a thousand: what a step costs",
         "memory": "a million agents, all of them and a thousand at a time",
         "compile": "how long presets take to compile",
-        "processes": "two processes against one with two devices",
         "all": "all of these",
         "peers": "against stable-baselines3, Flower, a PyTorch tutorial (`make bench-peers` installs them) and gymnax",
     }

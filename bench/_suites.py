@@ -66,7 +66,8 @@ def arrivals(num_devices: int) -> Iterator[Setting]:
 def scaling(num_devices: int) -> Iterator[Setting]:
     """The full round from one agent to a hundred thousand: 8 environments each as far as that is quick, and one.
 
-    And a hundred agents with more environments, fewer and more steps, other widths, and on one device.
+    And a hundred agents with more environments, fewer and more steps, other widths, and on one device; and two
+    processes with a device each against one with two.
     """
     for num_envs, largest in ((8, 10_000), (1, 100_000)):
         for num_agents in (1, 10, 100, 1000, 10_000, 100_000):
@@ -91,6 +92,10 @@ def scaling(num_devices: int) -> Iterator[Setting]:
         yield dataclasses.replace(hundred, **shape)
     if num_devices > 1:
         yield dataclasses.replace(hundred, num_devices=1)
+    for num_agents in (100, 1000):
+        # As many agent updates per call: a call of processes is two messages to them.
+        rounds = 1000 // num_agents
+        yield dataclasses.replace(ROUND, work="processes", num_agents=num_agents, rounds_per_call=rounds, num_devices=2)
 
 
 def flat(num_devices: int) -> Iterator[Setting]:
@@ -125,15 +130,6 @@ def compilation(num_devices: int) -> Iterator[Setting]:
         yield dataclasses.replace(ROUND, num_agents=num_agents, num_steps=10, num_devices=num_devices)
 
 
-def processes(num_devices: int) -> Iterator[Setting]:
-    """Two processes with a device each against one with two."""
-    del num_devices
-    for num_agents in (100, 1000):
-        # As many agent updates per call: a call of processes is two messages to them.
-        rounds = 1000 // num_agents
-        yield dataclasses.replace(ROUND, work="processes", num_agents=num_agents, rounds_per_call=rounds, num_devices=2)
-
-
 def peers(num_devices: int, num_agents: int = 1000) -> Iterator[Setting]:
     """What users run today: an agent of stable-baselines3, clients of Flower, a tutorial's clients, gymnax.
 
@@ -165,5 +161,4 @@ SUITES = {
     "flat": flat,
     "memory": memory,
     "compile": compilation,
-    "processes": processes,
 }

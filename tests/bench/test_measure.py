@@ -156,8 +156,10 @@ def test_suites_hold_distinct_settings(name: str) -> None:
 
 
 def test_scaling_goes_from_one_agent_to_a_hundred_thousand() -> None:
-    numbers = {s.num_agents for s in SUITES["scaling"](1)}
+    settings = list(SUITES["scaling"](1))
+    numbers = {s.num_agents for s in settings}
     assert (min(numbers), max(numbers)) == (1, 100_000)
+    assert {s.work for s in settings} == {"round", "processes"}
 
 
 def test_plot_command(file: Path, tmp_path: Path) -> None:
