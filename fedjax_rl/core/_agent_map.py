@@ -20,7 +20,7 @@ _LARGE = 2**20  # bytes of a leaf on a device
 def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTree:
     """Pins where a carried state lives, so that it comes out of a round as it went in.
 
-    Leaves [N, ...] are sharded over the agents where N divides by the number of devices; all else is replicated.
+    Leaves [R, ...] are sharded over their rows, of agents or seeds, where the devices divide R; all else is replicated.
     """
     if mesh is None:
         return stacked

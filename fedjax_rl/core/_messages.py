@@ -15,7 +15,8 @@ Message = Any
 class Cohort(NamedTuple):
     """Who acts this round. Its size M is static, so the cost of a round follows M, not N."""
 
-    # i32[M] distinct agent ids; None = everyone, in order (M = N)
+    # i32[M] distinct agent ids; None = everyone, in order: M = N, or more where devices do not divide N. Slots from N
+    # on are nobody's, and never active
     index: jax.Array | None  # pyright: ignore[reportIncompatibleMethodOverride]
     active: jax.Array  # bool[M] False = padding slot: that agent does not move
     weight: jax.Array  # f32[M] >= 0
@@ -42,12 +43,12 @@ class Cohort(NamedTuple):
 
     def take(self, stacked: PyTree) -> PyTree:
         """The acting agents' slices: leaves [N, ...] -> [M, ...]."""
-        return stacked if self.index is None else tree.take(stacked, self.index)
+        return tree.pad(stacked, self.active.shape[0]) if self.index is None else tree.take(stacked, self.index)
 
     def put(self, stacked: PyTree, new: PyTree) -> PyTree:
         """Writes the acting agents' slices back: leaves [N, ...], [M, ...] -> [N, ...]."""
         if self.index is None:
-            return new
+            return jax.tree.map(lambda x, y: y if len(x) == len(y) else y[: len(x)], stacked, new)
         return jax.tree.map(lambda x, y: x.at[self.index].set(y, unique_indices=True), stacked, new)
 
 

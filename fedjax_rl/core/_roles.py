@@ -340,7 +340,7 @@ class Places(NamedTuple):
     """Where models live."""
 
     public: PyTree  # what every agent may look at
-    own: PyTree  # [N, ...] what belongs to one agent
+    own: PyTree  # [N, ...] what belongs to one agent; in rounds with more rows where devices do not divide N
 
 
 class Topology(abc.ABC):

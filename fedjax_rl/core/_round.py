@@ -189,12 +189,13 @@ class Round:
         return self._map_rows(state, lambda rows: tree.take(rows, slice(self.num_agents)))
 
     def with_padding(self, state: RoundState) -> RoundState:
-        """The state as it is carried, with the rows of nobody filled in; what these held is lost."""
+        """A state of R rows whose rows of nobody hold anything, with the first agent's in their place, as at first."""
+        real = jnp.arange(self.num_rows) < self.num_agents
 
-        def fill(rows: PyTree) -> PyTree:
-            return tree.pad(tree.take(rows, slice(self.num_agents)), self.num_rows)
+        def fill(rows: PyTree) -> PyTree:  # cut and put together again, they would travel
+            return jax.tree.map(lambda x: tree.where(real, x, jnp.broadcast_to(x[:1], x.shape)), rows)
 
-        return self._pin(self._map_rows(state, fill)) if self.num_rows != self.num_agents else state
+        return self._map_rows(state, fill)
 
     # ------------------------------------------------------------ parts
 
@@ -340,7 +341,8 @@ def _first_state(round_: Round, key: jax.Array) -> RoundState:
     )
     cohort = jax.eval_shape(lambda key, who: round_.participation.sample(key, who, round_.num_agents)[1], key, who)
     node = round_.node._replace(num_slots=cohort.active.shape[0])
-    places = round_.topology.init(node, root, zeros[-1], round_.num_rows)
+    places = round_.topology.init(node, root, zeros[-1], round_.num_agents)
+    places = places._replace(own=tree.pad(places.own, round_.num_rows))
     wire = tuple(s.wire for s in states)
     state = RoundState(k_run, jnp.int32(0), physics, local, memory, wire, places, who)
     return round_._pin(tree.copy(state))  # `run` donates the state: no buffer may belong to anything else

@@ -127,7 +127,8 @@ def run(
             function recompiles, also where it is the same lambda written again.
 
     Returns:
-        The last state, and the metrics as arrays [num_rounds, ...] ([K, num_rounds, ...] with seeds).
+        The last state, and the metrics as arrays [num_rounds, ...] ([K, num_rounds, ...] with seeds). Where devices do
+        not divide N, states have more rows than agents (`Round.without_padding`), but for those that `record` sees.
 
     Raises:
         ValueError: a wrong value, or `record` returns a name that the metrics have already.

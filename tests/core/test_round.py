@@ -16,7 +16,7 @@ from fedjax_rl import (
     topologies,
     transforms,
 )
-from fedjax_rl.core import Envelope, Transform, component
+from fedjax_rl.core import Envelope, Places, Topology, Transform, TransformState, component, tree
 from tests.probes.quadratic import Descent, Targets
 
 
@@ -79,6 +79,48 @@ def test_nothing_received_nothing_merged(targets):
     round_ = quadratic(jnp.full_like(targets, jnp.nan))
     state, _ = played(round_, 2)
     np.testing.assert_array_equal(state.places.public.shared["params"], np.zeros(3))
+
+
+def test_roles_count_agents_and_not_the_rows_that_fill_up_devices(targets):
+    @component
+    class Halves(Topology):
+        """Two servers; which one is an agent's follows from the number of agents."""
+
+        num_places = 2
+        per_agent_models = True
+
+        def init(self, node, state, message, num_agents):
+            return Places(tree.replicate(state, 2), jnp.arange(num_agents) * 2 // num_agents)
+
+        def pull(self, node, places, agent):
+            return node.broadcast(self.model(places, agent))
+
+        def model(self, places, agent):
+            return tree.take(places.public, places.own).shared
+
+        def address(self, places, agent):
+            return places.own
+
+        def push(self, key, node, places, cohort, mail):
+            both = [node.digest(key, tree.take(places.public, i), mail.to(i)) for i in range(2)]
+            return places._replace(public=jax.tree.map(lambda *x: jnp.stack(x), *both))
+
+    @component
+    class Counts(Transform):
+        """The wire remembers how often each agent was heard."""
+
+        def init(self, message):
+            return TransformState(wire=jnp.zeros(NUM_AGENTS))
+
+        def exchange(self, key, wire, cohort, envelopes):
+            return cohort.put(wire, cohort.take(wire) + (envelopes.weight > 0)), envelopes
+
+    for num_devices in (1, 4):
+        round_ = quadratic(targets, topology=Halves(), transforms=(Counts(),), mesh=make_mesh(num_devices))
+        state, _ = played(round_, 5)
+        np.testing.assert_array_equal(state.wire[0], np.full(NUM_AGENTS, 5.0))
+        halves = targets.reshape(2, NUM_AGENTS // 2, 3).mean(1)
+        np.testing.assert_allclose(state.places.public.shared["params"], (1 - 2.0**-5) * halves, rtol=1e-5)
 
 
 @pytest.mark.parametrize("aggregator", [aggregators.mean(), aggregators.median()])
