@@ -98,14 +98,8 @@ def agent_map(
             new = begin + jnp.arange(size) >= number * size
             return one_chunk(common, total, new & _rows(valid, begin, size), _rows(xs, begin, size))
 
-        def in_order(x: jax.Array) -> jax.Array:
-            if not repeated:
-                return x.reshape(per_device, *x.shape[2:])
-            before = x[:-1].reshape((chunks - 1) * size, *x.shape[2:])
-            return jnp.concatenate([before, x[-1, repeated:]])
-
         total, results = lax.scan(turn, zero, jnp.arange(chunks))
-        return total, jax.tree.map(in_order, results)
+        return total, jax.tree.map(lambda x: _in_order(x, repeated), results)
 
     def one_device(common: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
         valid = jnp.ones((per_device,), bool)
@@ -133,6 +127,14 @@ def agent_map(
 
 def _rows(stacked: PyTree, begin: Any, size: int) -> PyTree:
     return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, begin, size), stacked)
+
+
+def _in_order(chunks: jax.Array, repeated: int) -> jax.Array:
+    """[chunks, size, ...] -> the rows one after the other, without those that the last chunk repeats."""
+    num, size, *shape = chunks.shape
+    if not repeated:
+        return chunks.reshape(num * size, *shape)
+    return jnp.concatenate([chunks[:-1].reshape((num - 1) * size, *shape), chunks[-1, repeated:]])
 
 
 def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
