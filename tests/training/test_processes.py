@@ -29,7 +29,9 @@ def assert_same_lines(ours: Path, theirs: Path) -> None:
     for mine, other in zip(lines(ours), lines(theirs), strict=True):
         told = {name for name, value in other.items() if value is not None}
         assert told == {name for name, value in mine.items() if value is not None}
-        expected = pytest.approx({name: other[name] for name in told}, rel=1e-5, abs=1e-7)  # losses, of terms around 1, may cancel
+        expected = pytest.approx(
+            {name: other[name] for name in told}, rel=1e-5, abs=1e-7
+        )  # losses, of terms around 1, may cancel
         assert {name: mine[name] for name in told} == expected
 
 
