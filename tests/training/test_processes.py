@@ -29,9 +29,8 @@ def assert_same_lines(ours: Path, theirs: Path) -> None:
     for mine, other in zip(lines(ours), lines(theirs), strict=True):
         told = {name for name, value in other.items() if value is not None}
         assert told == {name for name, value in mine.items() if value is not None}
-        expected = pytest.approx(
-            {name: other[name] for name in told}, rel=1e-5, abs=1e-7
-        )  # losses, of terms around 1, may cancel
+        # Losses are means of terms around one that may cancel out: a rounding of those is left.
+        expected = pytest.approx({name: other[name] for name in told}, rel=1e-5, abs=1e-7)
         assert {name: mine[name] for name in told} == expected
 
 
