@@ -5,6 +5,7 @@ from . import tree as tree
 from ._agent_map import Fold as Fold
 from ._agent_map import agent_map as agent_map
 from ._agent_map import few_agents_at_a_time as few_agents_at_a_time
+from ._agent_map import take_rows as take_rows
 from ._compile import compiler_options as compiler_options
 from ._compile import jit as jit
 from ._component import check as check

@@ -11,10 +11,13 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from . import tree
+
 
 PyTree = Any
 
 _LARGE = 2**20  # bytes of a leaf on a device
+_OF_WORDS = {"float32", "int32", "uint32", "float64", "int64", "uint64"}
 
 
 def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTree:
@@ -36,6 +39,28 @@ def num_rows(num_agents: int, mesh: Mesh | None) -> int:
     """Rows of what N agents carry: the next multiple of D devices, so that it can be shared out; N where N < D."""
     devices = 1 if mesh is None else mesh.shape["agents"]
     return num_agents if num_agents < devices else -(-num_agents // devices) * devices
+
+
+def take_rows(stacked: PyTree, index: jax.Array, mesh: Mesh | None) -> PyTree:
+    """The rows `index` i32[M] of what agents carry, on every device: one exchange, whatever the number of leaves.
+
+    Bit for bit what `tree.take` gives, which is one exchange per leaf where the rows are shared out.
+    """
+    num = jax.tree.leaves(stacked)[0].shape[0]
+    devices = 1 if mesh is None else mesh.shape["agents"]
+    if devices == 1 or num % devices:
+        return tree.take(stacked, index)
+    per_device = num // devices
+
+    def one_device(stacked: PyTree, index: jax.Array) -> PyTree:
+        place = index - lax.axis_index("agents") * per_device
+        here = (place >= 0) & (place < per_device)
+        found = tree.take(stacked, jnp.clip(place, 0, per_device - 1))
+        return _as_words(lambda rows: lax.psum(jnp.where(here[:, None], rows, 0), "agents"), found)
+
+    return jax.shard_map(one_device, mesh=mesh, in_specs=(P("agents"), P()), out_specs=P(), check_vma=False)(
+        stacked, index
+    )
 
 
 class Fold(NamedTuple):
@@ -139,20 +164,13 @@ def _in_order(chunks: jax.Array, repeated: int) -> jax.Array:
 
 def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
     """The rows of all N agents from those that each device worked on, the last ones of it where they are fewer."""
-    leaves, structure = jax.tree.flatten(stacked)
-    keys = {i: jax.random.key_impl(x) for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jax.dtypes.extended)}
-    leaves = [jax.random.key_data(x) if i in keys else x for i, x in enumerate(leaves)]
-    per_device = len(leaves[0]) if leaves else 0
 
     def gather(rows: jax.Array) -> jax.Array:
-        found = lax.all_gather(rows, "agents")
+        found, per_device = lax.all_gather(rows, "agents"), len(rows)
         share = [min(per_device, max(0, num - device * per_device)) for device in range(len(found))]
         return jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
 
-    rows = _at_once(gather, [x.reshape(per_device, math.prod(x.shape[1:])) for x in leaves])
-    leaves = [row.reshape(num, *x.shape[1:]) for row, x in zip(rows, leaves, strict=True)]
-    leaves = [jax.random.wrap_key_data(x, impl=keys[i]) if i in keys else x for i, x in enumerate(leaves)]
-    return jax.tree.unflatten(structure, leaves)
+    return _as_words(gather, stacked)
 
 
 def _of_all_sums(sums: PyTree) -> PyTree:
@@ -160,6 +178,32 @@ def _of_all_sums(sums: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(sums)
     totals = _at_once(lambda x: lax.psum(x, "agents"), [x.reshape(1, x.size) for x in leaves])
     return jax.tree.unflatten(structure, [y.reshape(x.shape) for x, y in zip(leaves, totals, strict=True)])
+
+
+def _as_words(meet: Callable[[jax.Array], jax.Array], stacked: PyTree) -> PyTree:
+    """`meet`, which moves rows and computes nothing, of all leaves at once, whatever their types."""
+    leaves, structure = jax.tree.flatten(stacked)
+    words = [_words(x) for x in leaves]
+    rows = _at_once(meet, [x.reshape(len(x), math.prod(x.shape[1:])) for x in words])
+    found = [_from_words(y.reshape(len(y), *x.shape[1:]), like) for y, x, like in zip(rows, words, leaves, strict=True)]
+    return jax.tree.unflatten(structure, found)
+
+
+def _words(x: jax.Array) -> jax.Array:
+    """The bits of numbers as u32, with an axis more where they have 64; other types as they are."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+        return jax.random.key_data(x)
+    if x.dtype == bool:
+        return x.astype(jnp.uint32)
+    return lax.bitcast_convert_type(x, jnp.uint32) if x.dtype.name in _OF_WORDS else x
+
+
+def _from_words(words: jax.Array, like: jax.Array) -> jax.Array:
+    if jnp.issubdtype(like.dtype, jax.dtypes.extended):
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
+    if like.dtype == bool:
+        return words.astype(bool)
+    return lax.bitcast_convert_type(words, like.dtype) if like.dtype.name in _OF_WORDS else words
 
 
 def _at_once(meet: Callable[[jax.Array], jax.Array], leaves: list[jax.Array]) -> list[jax.Array]:

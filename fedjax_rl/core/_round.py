@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from . import _metrics as reports
 from . import tree
-from ._agent_map import Fold, agent_map, num_rows, place
+from ._agent_map import Fold, agent_map, num_rows, place, take_rows
 from ._compile import jit
 from ._component import check_key, component, static
 from ._messages import Cohort, Envelope, Job, Mail, Received, Total, add_up
@@ -414,7 +414,8 @@ def _one_agent(
 def _inputs(round_: Round, state: RoundState, cohort: Cohort) -> tuple[PyTree, PyTree]:
     """What `_one_agent` gets: what all share, and leaves [M, ...] of what each has."""
     slots = (cohort.ids(), cohort.active, cohort.weight, cohort.work, cohort.turn, cohort.late)
-    each = cohort.take((state.physics, state.places.own, (state.local, state.memory)))
+    carried = (state.physics, state.places.own, (state.local, state.memory))
+    each = carried if cohort.index is None else take_rows(carried, cohort.index, round_.mesh)
     key = _keys(state.key, state.round)[1] if cohort.turn is None else state.key
     return (round_, key, state.places.public), (slots, *each)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_rl.core import Fold, agent_map, make_mesh, tree
+from fedjax_rl.core import Fold, agent_map, make_mesh, take_rows, tree
 
 
 def each(common, number):
@@ -85,3 +85,23 @@ def test_agents_that_do_not_fill_their_chunks_count_once(chunk_size, num_devices
         jax.tree.map(np.testing.assert_array_equal, plain(found), expected)
     np.testing.assert_array_equal(terms, 10 * numbers)
     assert total == 10 * numbers.sum()
+
+
+@pytest.mark.parametrize("num_rows", [8, 6])  # shared out over four devices, and held by each of them
+def test_chosen_rows_arrive_bit_for_bit(num_rows):
+    mesh = make_mesh(4)
+    with jax.enable_x64(True):
+        state, (noise, _) = jax.vmap(each, in_axes=(None, 0))(jax.random.key(0), jnp.arange(num_rows))
+        state["strange"] = jnp.tile(jnp.float32([-0.0, jnp.nan, -jnp.inf, 1e-42]), (num_rows, 1))
+        state["double"] = noise.astype(jnp.float64) / 3
+        state["long"] = jnp.arange(num_rows) - 2**40
+        index = jnp.int32([num_rows - 1, 0, 3])
+        found = jax.jit(lambda state, index: take_rows(state, index, mesh))(state, index)
+        expected = tree.take(state, index)
+        assert state["double"].dtype == jnp.float64 and state["long"].dtype == jnp.int64
+        jax.tree.map(assert_same_bits, plain(found), plain(expected))
+
+
+def assert_same_bits(x, y):
+    assert (x.dtype, x.shape) == (y.dtype, y.shape)
+    assert x.tobytes() == y.tobytes()
