@@ -48,13 +48,13 @@ class Experiment(NamedTuple):
     mesh: Mesh | None  # shares the rows when there are several, else it is the round's own
 
 
-def build(config: ExperimentConfig, num_rows: int | None = None) -> Experiment:
+def build(config: ExperimentConfig, num_runs: int | None = None) -> Experiment:
     """Composes the experiment of a configuration.
 
     Args:
         config: the configuration.
-        num_rows: states that run side by side, seeds and experiments; None: as many as there are seeds. The devices
-            share the agents of a single one, else they share the rows.
+        num_runs: those that go on side by side, seeds and experiments; None: as many as there are seeds. The devices
+            share the agents of a single one, else they share the runs.
 
     Raises:
         ValueError: a component is unknown, an argument is wrong or the combination cannot work; the text names the
@@ -69,8 +69,8 @@ def build(config: ExperimentConfig, num_rows: int | None = None) -> Experiment:
     learner = build_learner(config, objective)
     given = {"num_agents": num_agents, "family": family, "env": family.env, "learner": learner}
     meeting = config.round
-    num_rows = num_rows or config.num_seeds
-    mesh = _at("devices", lambda: make_mesh(_num_devices(config, num_rows)))
+    num_runs = num_runs or config.num_seeds
+    mesh = _at("devices", lambda: make_mesh(_num_devices(config, num_runs)))
     parts: dict[str, Any] = {
         "transforms": tuple(
             component(f"round.transforms[{i}]", "transforms", text, given) for i, text in enumerate(meeting.transforms)
@@ -85,7 +85,7 @@ def build(config: ExperimentConfig, num_rows: int | None = None) -> Experiment:
         aggregator,
         num_agents=num_agents,
         chunk_size=None if config.chunk_size == "none" else config.chunk_size,
-        mesh=mesh if num_rows == 1 else None,
+        mesh=mesh if num_runs == 1 else None,
         **parts,
     )
     return Experiment(config, family, policy, learner, round_, mesh)
@@ -291,9 +291,9 @@ def _with_agents(config: ExperimentConfig, family: EnvFamily) -> ExperimentConfi
     return config
 
 
-def _num_devices(config: ExperimentConfig, num_rows: int) -> int:
+def _num_devices(config: ExperimentConfig, num_runs: int) -> int:
     """Devices to use: never more than there is work for, but all of several processes."""
-    work = int(config.num_agents) if num_rows == 1 else num_rows
+    work = int(config.num_agents) if num_runs == 1 else num_runs
     if config.devices != "auto":
         return int(config.devices)
     if jax.process_count() > 1:

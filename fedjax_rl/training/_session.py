@@ -1,7 +1,6 @@
 """One stretch of a run, from its start or a checkpoint to its end or an interruption: chunks of compiled rounds, and
 between them everything a person wants to see and to keep."""
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,9 +48,9 @@ class Session:
         self._go_on = go_on
         self.experiments, self.config = experiments, experiments[0].config  # of what all have in common
         self.round = _one_round(experiments)
-        self.num_rows = len(experiments) * self.config.num_seeds
+        self.num_runs = len(experiments) * self.config.num_seeds
         self.records = [
-            Record(e, folder, on_round, i * self.config.num_seeds if self.num_rows > 1 else None)
+            Record(e, folder, on_round, i * self.config.num_seeds if self.num_runs > 1 else None)
             for i, (e, folder) in enumerate(zip(experiments, folders, strict=True))
         ]
         self.rounds, self.seconds, self.compile_seconds = 0, 0.0, 0.0
@@ -128,8 +127,8 @@ class Session:
         return sum(sum(record.env_steps) for record in self.records)
 
     def _compile(self) -> Callable[..., Any]:
-        mesh = self.experiments[0].mesh if self.num_rows > 1 else None
-        num_seeds = self.num_rows if self.num_rows > 1 else None
+        mesh = self.experiments[0].mesh if self.num_runs > 1 else None
+        num_seeds = self.num_runs if self.num_runs > 1 else None
         start = time.perf_counter()
         advance = compile_rounds(self.round, self.state, _MAX_CHUNK, num_seeds=num_seeds, mesh=mesh)
         self.compile_seconds = time.perf_counter() - start
@@ -177,7 +176,7 @@ class Session:
         """Runs the next few rounds, evaluates and logs; returns whether somebody who read the lines wants to stop."""
         start = time.perf_counter()
         self.state, history = advance(self.round, self.state, count)
-        columns = {name: x.reshape(self.num_rows, -1)[:, :count] for name, x in history.items()}
+        columns = {name: x.reshape(self.num_runs, -1)[:, :count] for name, x in history.items()}
         seconds = time.perf_counter() - start
         speed = self.later_chunks if self.first_chunk.rounds else self.first_chunk
         speed.add(seconds, count, _total(columns, "env_steps"), _total(columns, "agent_updates"))
@@ -256,10 +255,11 @@ def _one_round(experiments: Sequence[Experiment]) -> Round | Rounds:
     return experiments[0].round if len(experiments) == 1 else stack_rounds([e.round for e in experiments])
 
 
-@functools.partial(jax.jit, donate_argnums=1)
 def _filled(round_: Round, state: Any) -> Any:
     """A state from a checkpoint, which may come from another number of devices."""
-    return round_.with_padding(state)
+    if round_.num_rows == round_.num_agents:
+        return state
+    return jax.jit(Round.with_padding, donate_argnums=1)(round_, state)
 
 
 def layout(state: Any) -> Any:

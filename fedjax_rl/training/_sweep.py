@@ -93,7 +93,7 @@ def sweep(
     if resume and (out is None or overwrite):
         raise ValueError("resume needs the folder of the sweep (out), and excludes overwrite")
     grid = points(config, over)
-    experiments = [build(point.config, num_rows=max(2, len(grid) * config.num_seeds)) for point in grid]
+    experiments = [build(point.config, num_runs=max(2, len(grid) * config.num_seeds)) for point in grid]
     parts = _parts(experiments)
     folder = None if out is None else Path(out)
     run = _Run(config.name, grid, experiments, len(parts), folder, overwrite, resume, progress)
@@ -176,20 +176,20 @@ class _Run:
         known = self._program.advance if self._program is not None and self._program.serves(session) else None
         advance = session.run(reporter, stop, known)
         if advance is not None and known is None:
-            self._program = _Program(session.num_rows, session.round, advance)
+            self._program = _Program(session.num_runs, session.round, advance)
             self.num_programs += 1
 
 
 class _Program(NamedTuple):
     """A compiled program, and what it was compiled for."""
 
-    num_rows: int
+    num_runs: int
     round: Round | Rounds
     advance: Callable[..., Any]
 
     def serves(self, session: Session) -> bool:
         """Whether a session's rounds differ from these in numbers only."""
-        return self.num_rows == session.num_rows and same_program(self.round, session.round)
+        return self.num_runs == session.num_runs and same_program(self.round, session.round)
 
 
 def _parts(experiments: Sequence[Experiment]) -> list[list[int]]:
@@ -231,12 +231,12 @@ def _session(
     overwrite: bool, resume: bool,
 ) -> Session:  # fmt: skip
     """The session of a part, with the folders of its points."""
-    num_rows = len(part) * experiments[part[0]].config.num_seeds
-    if num_rows == 1:  # alone, it has all devices to itself
+    num_runs = len(part) * experiments[part[0]].config.num_seeds
+    if num_runs == 1:  # alone, it has all devices to itself
         mine = [build(grid[part[0]].config)]
     else:
-        devices = _size(experiments[part[0]].mesh)  # of several processes all, of one no more than there are rows
-        mesh = make_mesh(devices if jax.process_count() > 1 else min(num_rows, devices))
+        devices = _size(experiments[part[0]].mesh)  # of several processes all, of one no more than there are runs
+        mesh = make_mesh(devices if jax.process_count() > 1 else min(num_runs, devices))
         mine = [experiments[i]._replace(mesh=mesh) for i in part]
     folders: list[RunFolder | None] = [None] * len(part)
     checkpoints = None
