@@ -92,7 +92,7 @@ def make_round(
     cohort = _first_cohort(round_, job)
     _check_needs(round_)
     if payload is not None:
-        _check_stack(round_, payload, cohort.active.shape[0])
+        _check_stack(round_, payload, round_.num_rows if cohort.index is None else cohort.active.shape[0])
     return round_
 
 
