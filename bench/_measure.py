@@ -111,6 +111,7 @@ def _in_turns(work: Work, product: Work, reference: Work | None, effort: Effort)
         reference.call()
     seconds, product_seconds, reference_seconds = [], [], []
     while len(seconds) < effort.min_calls or (sum(seconds) < effort.min_seconds and len(seconds) < effort.max_calls):
+        product.call()  # the first one after a call of half a minute takes up to twice its time
         product_seconds.append(_timed(product.call))
         seconds.append(_timed(work.call))
         if reference:
