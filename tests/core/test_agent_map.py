@@ -91,9 +91,12 @@ def test_agents_that_do_not_fill_their_chunks_count_once(chunk_size, num_devices
 def test_chosen_rows_arrive_bit_for_bit(num_rows):
     mesh = make_mesh(4)
     with jax.enable_x64(True):
-        state, (noise, _) = jax.vmap(each, in_axes=(None, 0))(jax.random.key(0), jnp.arange(num_rows))
+        state, _ = jax.vmap(each, in_axes=(None, 0))(jax.random.key(0), jnp.arange(num_rows))
+        noise = state["large"]
         state["strange"] = jnp.tile(jnp.float32([-0.0, jnp.nan, -jnp.inf, 1e-42]), (num_rows, 1))
-        state["double"] = noise.astype(jnp.float64) / 3
+        state["large"] = jnp.where(noise > 1, jnp.float32(-0.0), jnp.where(noise < -1, jnp.float32(1e-42), noise))
+        state["half"] = state["half"].at[:, 0].set(-0.0)
+        state["double"] = noise[:, 2].astype(jnp.float64) / 3
         state["long"] = jnp.arange(num_rows) - 2**40
         index = jnp.int32([num_rows - 1, 0, 3])
         found = jax.jit(lambda state, index: take_rows(state, index, mesh))(state, index)
