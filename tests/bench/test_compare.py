@@ -1,4 +1,4 @@
-"""Comparing files of measurements: ratios of equal settings, a refusal of all others."""
+"""Files of measurements: ratios of equal settings, a refusal of all others; one file as a table."""
 
 import dataclasses
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from bench import __main__ as command
 from bench._compare import NotComparable, table
 from bench._setting import Measurement, Setting, append
+from bench._table import markdown
 
 
 ROUND = Setting("round", num_agents=3, num_envs=2, num_steps=5, hidden_sizes=(8,), chunk_size=2, num_devices=2)
@@ -109,3 +110,24 @@ def test_compare_command_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert command.main(["compare", *map(str, files)]) == 1
     assert "num_steps: 9 against 5" in capsys.readouterr().err
     assert command.main(["compare", str(files[0]), str(files[0])]) == 0
+
+
+@pytest.mark.parametrize(
+    ("days", "printed"),
+    [([1], "2026-01-01;"), ([1, 4], "01-01 to 2026-01-04;"), ([4, 2, 1, 2], "01-01 to 2026-01-04;")],
+)
+def test_table_tells_dates_and_fewer_devices(days, printed) -> None:
+    product = dataclasses.replace(
+        MEASUREMENT, setting=dataclasses.replace(ROUND, work="matmul", num_devices=1), machine_rate=100.0
+    )
+    one = dataclasses.replace(MEASUREMENT, setting=dataclasses.replace(ROUND, num_devices=1))
+    sizes = [dataclasses.replace(ROUND, num_agents=10 + day) for day in days]
+    rest = [dataclasses.replace(MEASUREMENT, setting=s, time=f"2026-01-0{d}") for s, d in zip(sizes, days, strict=True)]
+    text = markdown([product, one, *rest], {})
+    cells = [[cell.strip() for cell in line.split("|")[1:3]] for line in text.splitlines()[2:5]]
+    assert cells == [
+        ["matmul 2048", ""],
+        ["round 8, 2 x 5 steps, 1 of 2 devices", "3"],
+        ["round 8, 2 x 5 steps", str(10 + days[0])],
+    ]
+    assert printed in text
