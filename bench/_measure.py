@@ -105,7 +105,7 @@ def measure(setting: Setting, effort: Effort = Effort()) -> Measurement:
 
 
 def _in_turns(work: Work, product: Work, reference: Work | None, effort: Effort) -> tuple[list[float], ...]:
-    """Seconds of the calls of each, after two of the reference that do not count."""
+    """Seconds of the calls of each; two first of the reference, and one before each product, do not count."""
     if reference:
         reference.call()
         reference.call()

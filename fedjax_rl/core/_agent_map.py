@@ -17,7 +17,6 @@ from . import tree
 PyTree = Any
 
 _LARGE = 2**20  # bytes of a leaf on a device
-_BITS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # by the bytes of a number
 
 
 def place(stacked: PyTree, mesh: Mesh | None, *, per_agent: bool = True) -> PyTree:
@@ -42,25 +41,26 @@ def num_rows(num_agents: int, mesh: Mesh | None) -> int:
 
 
 def take_rows(stacked: PyTree, index: jax.Array, mesh: Mesh | None) -> PyTree:
-    """The rows `index` i32[M] of what agents carry, on every device: one exchange, whatever the number of leaves.
+    """The rows `index` i32[M], each in [0, R), of what agents carry, on every device, bit for bit.
 
-    Bit for bit what `tree.take` gives, which is one exchange per leaf where the rows are shared out.
+    `tree.take` is one exchange per leaf where the rows are shared out; this is one for all leaves but large ones.
     """
-    num = jax.tree.leaves(stacked)[0].shape[0]
+    leaves = jax.tree.leaves(stacked)
+    num = len(leaves[0]) if leaves else 0
     devices = 1 if mesh is None else mesh.shape["agents"]
-    if devices == 1 or num % devices:
+    if devices == 1 or num % devices or not num:
         return tree.take(stacked, index)
     per_device = num // devices
 
     def one_device(stacked: PyTree, index: jax.Array) -> PyTree:
-        place = index - lax.axis_index("agents") * per_device
-        here = (place >= 0) & (place < per_device)
+        row = index - lax.axis_index("agents") * per_device
+        here = (row >= 0) & (row < per_device)
 
-        def one_holds_it(rows: jax.Array) -> jax.Array:
+        def of_its_device(rows: jax.Array) -> jax.Array:
             return lax.psum(jnp.where(here[:, None], rows, 0), "agents")
 
-        found = tree.take(stacked, jnp.clip(place, 0, per_device - 1))
-        return _as_words(one_holds_it, found, largest=math.inf)  # a sum of floats would lose -0.0 and the subnormal
+        # as integers: a sum of floats loses -0.0 and the subnormal
+        return _as_integers(of_its_device, tree.take(stacked, jnp.clip(row, 0, per_device - 1)), large=True)
 
     return jax.shard_map(one_device, mesh=mesh, in_specs=(P("agents"), P()), out_specs=P(), check_vma=False)(
         stacked, index
@@ -174,7 +174,7 @@ def _of_all_devices(stacked: PyTree, num: int) -> PyTree:
         share = [min(per_device, max(0, num - device * per_device)) for device in range(len(found))]
         return jnp.concatenate([found[device, per_device - n :] for device, n in enumerate(share) if n])
 
-    return _as_words(gather, stacked)
+    return _as_integers(gather, stacked)
 
 
 def _of_all_sums(sums: PyTree) -> PyTree:
@@ -184,42 +184,55 @@ def _of_all_sums(sums: PyTree) -> PyTree:
     return jax.tree.unflatten(structure, [y.reshape(x.shape) for x, y in zip(leaves, totals, strict=True)])
 
 
-def _as_words(meet: Callable[[jax.Array], jax.Array], stacked: PyTree, largest: float = _LARGE) -> PyTree:
-    """`meet`, which moves rows and computes nothing, of all leaves at once, whatever their types.
+def _as_integers(meet: Callable[[jax.Array], jax.Array], stacked: PyTree, large: bool = False) -> PyTree:
+    """`meet`, which moves rows and computes nothing, of all leaves [R, ...]: small ones packed as words of 32 bits.
 
-    Leaves travel as words of 32 bits, but those of more than `largest` bytes as they are: words may be a copy.
+    Large leaves go as they are, or, if `large`, as integers of their own width; complex numbers and those of less than
+    a byte always as they are.
     """
     leaves, structure = jax.tree.flatten(stacked)
-    keys = [jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in leaves]
-    as_they_are = [not key and x.nbytes > largest for x, key in zip(leaves, keys, strict=True)]
-    sent = [x if stays else _to_words(x) for x, stays in zip(leaves, as_they_are, strict=True)]
+    sent = [_to_integers(x, large) for x in leaves]
     rows = _at_once(meet, [x.reshape(len(x), math.prod(x.shape[1:])) for x in sent])
     found = [row.reshape(len(row), *x.shape[1:]) for row, x in zip(rows, sent, strict=True)]
-    found = [y if stays else _from_words(y, x) for y, x, stays in zip(found, leaves, as_they_are, strict=True)]
-    return jax.tree.unflatten(structure, found)
+    return jax.tree.unflatten(structure, [_from_integers(y, x) for y, x in zip(found, leaves, strict=True)])
 
 
-def _to_words(x: jax.Array) -> jax.Array:
-    """The bits of keys and real numbers as words, with an axis more where they have 64.
-
-    Those of large leaves are i32, of all others u32: what has one type, XLA adds up in one go, which for large leaves
-    takes longer (a cohort of 1 000 agents with moments of two 64-64 networks, two devices of a CPU: 1.3 times a round).
-    """
+def _to_integers(x: jax.Array, large: bool) -> jax.Array:
     if jnp.issubdtype(x.dtype, jax.dtypes.extended):
         return jax.random.key_data(x)
-    if x.dtype == bool:
-        return x.astype(jnp.uint32)
-    words = lax.bitcast_convert_type(x, _BITS[x.dtype.itemsize])
-    return words.astype(jnp.uint32 if x.nbytes <= _LARGE else jnp.int32)
+    is_large = x.nbytes > _LARGE
+    width = _width(x.dtype)
+    if width == 0 or (is_large and not large):
+        return x
+    if jnp.issubdtype(x.dtype, jnp.bool_):
+        x = x.astype(jnp.uint8)
+    if is_large:  # signed: XLA would join it with the pack of words, and two devices of a CPU take 1.3 times as long
+        return lax.bitcast_convert_type(x, jnp.dtype(f"int{width}"))
+    return lax.bitcast_convert_type(x, jnp.dtype(f"uint{min(width, 32)}")).astype(jnp.uint32)  # 64 bits: an axis of two
 
 
-def _from_words(words: jax.Array, like: jax.Array) -> jax.Array:
-    """What `_to_words` took apart."""
-    if jnp.issubdtype(like.dtype, jax.dtypes.extended):
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
-    if like.dtype == bool:
-        return words.astype(bool)
-    return lax.bitcast_convert_type(words.astype(_BITS[like.dtype.itemsize]), like.dtype)
+def _from_integers(sent: jax.Array, like: jax.Array) -> jax.Array:
+    """What `_to_integers` took apart."""
+    dtype = like.dtype
+    if jnp.issubdtype(dtype, jax.dtypes.extended):
+        return jax.random.wrap_key_data(sent, impl=jax.random.key_impl(like))
+    if sent.dtype == dtype:
+        return sent
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return sent.astype(bool)
+    if sent.dtype == jnp.uint32:
+        sent = sent.astype(f"uint{min(_width(dtype), 32)}")
+    return lax.bitcast_convert_type(sent, dtype)
+
+
+def _width(dtype: Any) -> int:
+    """Bits of a real number or a flag; 0 for complex numbers and for those of less than a byte."""
+    if jnp.issubdtype(dtype, jnp.bool_):
+        return 8
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return 0
+    bits = (jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo)(dtype).bits
+    return bits if bits % 8 == 0 else 0
 
 
 def _at_once(meet: Callable[[jax.Array], jax.Array], leaves: list[jax.Array]) -> list[jax.Array]:

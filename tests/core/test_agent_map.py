@@ -98,11 +98,19 @@ def test_chosen_rows_arrive_bit_for_bit(num_rows):
         state["half"] = state["half"].at[:, 0].set(-0.0)
         state["double"] = noise[:, 2].astype(jnp.float64) / 3
         state["long"] = jnp.arange(num_rows) - 2**40
+        state["wave"] = jnp.exp(1j * state["double"])
+        state["flags"] = jnp.tile(noise > 0, 2**9)
+        state["longs"] = jnp.tile(state["long"][:, None], 2**17)
+        state["nibbles"] = jnp.tile(jnp.int4([-8, 0, 7]), (num_rows, 1))
         index = jnp.int32([num_rows - 1, 0, 3])
         found = jax.jit(lambda state, index: take_rows(state, index, mesh))(state, index)
         expected = tree.take(state, index)
         assert state["double"].dtype == jnp.float64 and state["long"].dtype == jnp.int64
         jax.tree.map(assert_same_bits, plain(found), plain(expected))
+
+
+def test_nothing_is_chosen_from_nothing():
+    assert take_rows((), jnp.int32([0]), make_mesh(2)) == ()
 
 
 def assert_same_bits(x, y):
