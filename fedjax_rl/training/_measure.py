@@ -1,5 +1,6 @@
 """Evaluations of a run: its own agents after a round, all of them at the end, and agents it has never seen."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -86,7 +87,7 @@ class Evaluator:
         # The agents themselves do not follow from the round, so that evaluations of a run can be compared.
         k_physics = jax.random.fold_in(jax.random.key(self.config.seed + seed), _UNSEEN)
         params = self._models(state, seed, agents % self.experiment.round.num_agents)
-        return self._play(key, params, family.sample_unseen(k_physics, count), agents, episodes)
+        return self._play(key, params, _unseen_physics(family, k_physics, count), agents, episodes)
 
     def _training(self, state: Any, seed: int, key: jax.Array, index: np.ndarray, episodes: int) -> Measured:
         worlds, owner = self._worlds(state, seed)
@@ -136,6 +137,11 @@ class Evaluator:
         """The parameters of the policy that a run exports: one model, or one per agent with leaves [N, ...]."""
         models = self._models(state, seed, np.arange(self.experiment.round.num_agents))
         return models if jax.process_count() == 1 else fetch(models)
+
+
+@functools.partial(jax.jit, static_argnames="num_agents")  # a hundredth of the time; a third of the first call's
+def _unseen_physics(family: EnvFamily, key: jax.Array, num_agents: int) -> Any:
+    return family.sample_unseen(key, num_agents)
 
 
 def agent_rows(measured: Measured, family: EnvFamily, *, seed: int, split: str) -> list[dict[str, Any]]:
