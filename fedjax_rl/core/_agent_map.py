@@ -41,9 +41,10 @@ def num_rows(num_agents: int, mesh: Mesh | None) -> int:
 
 
 def take_rows(stacked: PyTree, index: jax.Array, mesh: Mesh | None) -> PyTree:
-    """The rows `index` i32[M], each in [0, R), of what agents carry, on every device, bit for bit.
+    """The rows `index` i32[M], each in [0, R), of what agents carry, on every device.
 
-    `tree.take` is one exchange per leaf where the rows are shared out; this is one for all leaves but large ones.
+    `tree.take` is one exchange per leaf where the rows are shared out; this is one for all leaves but large ones. Bit
+    for bit, but that complex numbers lose the sign of a zero.
     """
     leaves = jax.tree.leaves(stacked)
     num = len(leaves[0]) if leaves else 0
